@@ -8,7 +8,7 @@
 //! | `slots` | array, 4096, mmapable | [`Preference`] | daemon |
 //! | `steering` | array, 1, mmapable | [`Steering`] | daemon |
 //! | `addresses` | hash, by [`Ip`] | [`Address`] | daemon |
-//! | `learnt` | LRU hash, by [`Ip`] | [`Learnt`] | datapath |
+//! | `learnt` | hash, by [`Ip`] | [`Learnt`] | datapath |
 //! | `vlan_addresses` | hash, by [`VlanKey`] | [`Preference`] | daemon |
 //! | `stale_neighbours` | hash, by [`StaleKey`] | [`StaleNeighbour`] | datapath |
 //! | `own_macs` | hash, by [`MacKey`] | `u32`, a member's number or [`GROUP_ITSELF`] | daemon |

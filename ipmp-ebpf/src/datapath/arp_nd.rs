@@ -3,9 +3,12 @@
 //! The packet leaves through the *inbound member* of the address that it announces, with that member's MAC, so that switches
 //! learn port and address together. The MAC of the group interface never leaves the host. See `docs/design/inbound-roles.md`.
 
-use core::hint::black_box;
+use core::{ffi::c_void, hint::black_box};
 
-use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::generated::{bpf_for_each_map_elem, bpf_ktime_get_ns},
+};
 use ipmp_common::{
     address::Mac,
     frame::{Arp, Frame},
@@ -63,13 +66,56 @@ pub fn inbound_in_vlan(address: &Ip, vlan: u32) -> Option<Preference> {
 fn learn(sender: &Ip) {
     // SAFETY: a helper without arguments.
     let seen_ns = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the value is not read.
-    let known = unsafe { learnt.get(sender) }.is_some();
-    // A full map evicts the least recently used sender: nothing to handle.
-    let _ = learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
-    if !known {
-        wake(HintKind::Learnt);
+    if let Some(known) = learnt.get_ptr_mut(sender) {
+        // SAFETY: an aligned word of the map, which user space reads.
+        unsafe { (&raw mut (*known).seen_ns).write_volatile(seen_ns) };
+        return;
     }
+    let insert = || learnt.insert(sender, Learnt { seen_ns }, BPF_ANY.into());
+    if insert().is_err() {
+        // It is full.
+        forget_oldest();
+        // Another processor may have been faster: the sender is learnt with its next announcement.
+        let _ = insert();
+    }
+    wake(HintKind::Learnt);
+}
+
+/// The learnt sender whose last announcement is the oldest.
+struct Oldest {
+    /// Words, as in [`Ip::from_words`].
+    sender: [u64; 2],
+    seen_ns: u64,
+}
+
+/// Removes that sender.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn forget_oldest() -> u32 {
+    let mut oldest = Oldest { sender: [0; 2], seen_ns: u64::MAX };
+    let map = (&raw const learnt).cast_mut().cast();
+    // SAFETY: a map, and a callback for its types with the address of `oldest`.
+    let turns =
+        unsafe { bpf_for_each_map_elem(map, keep_oldest as *mut c_void, (&raw mut oldest).cast(), 0) };
+    let _ = learnt.remove(Ip::from_words(oldest.sender));
+    turns as u32
+}
+
+/// The callback of `bpf_for_each_map_elem`: one learnt sender.
+extern "C" fn keep_oldest(
+    _map: *mut c_void,
+    sender: *const Ip,
+    learnt_sender: *const Learnt,
+    oldest: *mut Oldest,
+) -> i64 {
+    // SAFETY: an element of the map, which another processor may replace meanwhile, and the value of `forget_oldest`.
+    unsafe {
+        let seen_ns = (*learnt_sender).seen_ns;
+        if seen_ns < (*oldest).seen_ns {
+            *oldest = Oldest { sender: (*sender).words(), seen_ns };
+        }
+    }
+    0
 }
 
 /// Removes a learnt sender, because another host claims its address: our announcements for it would be wrong.

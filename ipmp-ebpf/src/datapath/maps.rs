@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     Global,
     bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     helpers::generated::bpf_map_lookup_elem,
     macros::btf_map,
 };
@@ -23,7 +23,8 @@ use ipmp_common::{
 use ipmp_ebpf::{clock::Clock, count};
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
-/// Few groups have as many addresses as there may be: memory is allocated for those that there are.
+/// Few groups have as many addresses and senders as there may be: memory is allocated for those that there are. An LRU map would need it
+/// for all.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 
 /// Index of the group in `live`, and in hints.
@@ -66,7 +67,7 @@ pub static live: Array<MemberSet, MAX_GROUPS, MMAPABLE> = Array::new();
 #[btf_map]
 pub static addresses: HashMap<Ip, Address, { MAX_ADDRESSES as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub static learnt: LruHashMap<Ip, Learnt, { MAX_LEARNT as usize }> = LruHashMap::new();
+pub static learnt: HashMap<Ip, Learnt, { MAX_LEARNT as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub static vlan_addresses: HashMap<VlanKey, Preference, { MAX_VLAN_ADDRESSES as usize }, NO_PREALLOC> =
     HashMap::new();

@@ -95,7 +95,7 @@ pub const SHAPES: [Shape; 16] = [
     },
     Shape {
         name: "learnt",
-        kind: MapType::LruHash,
+        kind: MapType::Hash,
         key: 16,
         value: size_of::<Learnt>(),
         entries: MAX_LEARNT as usize,
@@ -258,7 +258,7 @@ impl Group {
             active_flows: ActiveFlows::of(&maps),
             members: pins::typed(&maps, "members", Map::Array)?,
             addresses: pins::typed(&maps, "addresses", Map::HashMap)?,
-            learnt: pins::typed(&maps, "learnt", Map::LruHashMap)?,
+            learnt: pins::typed(&maps, "learnt", Map::HashMap)?,
             vlan_addresses: pins::typed(&maps, "vlan_addresses", Map::HashMap)?,
             stale_neighbours: pins::typed(&maps, "stale_neighbours", Map::HashMap)?,
             own_macs: pins::typed(&maps, "own_macs", Map::HashMap)?,

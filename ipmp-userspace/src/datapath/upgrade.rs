@@ -174,7 +174,7 @@ impl Contents {
         write_array(&maps, "members", self.members)?;
         write_array(&maps, "slots", self.slots)?;
         write_hash(&maps, "addresses", Map::HashMap, self.addresses)?;
-        write_hash(&maps, "learnt", Map::LruHashMap, self.learnt)?;
+        write_hash(&maps, "learnt", Map::HashMap, self.learnt)?;
         write_hash(&maps, "own_macs", Map::HashMap, self.own_macs)?;
         write_array(&maps, "vlans", self.vlans)?;
         write_per_cpu(&maps, "counters", self.counters)?;

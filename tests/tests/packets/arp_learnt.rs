@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipmp_common::maps::HintKind;
+use ipmp_common::maps::{HintKind, MAX_LEARNT};
 
 use crate::{
     frames::*,
@@ -128,6 +128,30 @@ fn a_sender_that_is_elsewhere_now_is_forgotten() {
             assert_eq!(bench.learnt().len(), 1);
             learn();
         }
+    });
+}
+
+#[test]
+fn the_sender_with_the_oldest_announcement_makes_room_for_a_new_one() {
+    lab::needs_root!();
+    run(|bench| {
+        let sender = |number: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 9, 0, 0)) + number);
+        let claim = |number| {
+            let announces = arp(1, (GROUP_MAC, sender(number)), (NO_MAC, sender(number)));
+            assert_eq!(
+                bench.egress(&ethernet(BROADCAST, GROUP_MAC, ARP, &announces)).verdict,
+                Verdict::Redirect
+            );
+        };
+        (0..MAX_LEARNT).for_each(claim);
+        assert_eq!(bench.learnt().len(), MAX_LEARNT as usize);
+        learnt_hints(bench);
+        // The first one claims its address once more, so the second one is the oldest.
+        claim(0);
+        claim(MAX_LEARNT);
+        assert_eq!((bench.learnt().len(), learnt_hints(bench)), (MAX_LEARNT as usize, 1));
+        let kept = [0, 1, 2, MAX_LEARNT].map(|number| bench.learnt().contains(&IpAddr::from(sender(number))));
+        assert_eq!(kept, [true, false, true, true]);
     });
 }
 

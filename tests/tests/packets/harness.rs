@@ -291,7 +291,7 @@ impl Bench {
     /// The senders that were learnt on their way out.
     pub fn learnt(&self) -> Vec<IpAddr> {
         let path = self.pins.join(GROUP).join("maps/learnt");
-        let map = Map::LruHashMap(MapData::from_pin(path).unwrap());
+        let map = Map::HashMap(MapData::from_pin(path).unwrap());
         let map = HashMap::<_, Ip, Learnt>::try_from(map).unwrap();
         let mut learnt: Vec<_> = map.keys().map(|key| IpAddr::from(key.unwrap())).collect();
         learnt.sort();

@@ -78,7 +78,7 @@ pub(super) fn read(group: &Path, sentinel: &Path) -> Result<Contents, Error> {
         members: read_array::<Member>(&maps, "members")?.into_iter().map(Into::into).collect(),
         slots: read_array(&maps, "slots")?,
         addresses: addresses.into_iter().map(|(ip, address)| (ip, address.into())).collect(),
-        learnt: read_hash(&maps, "learnt", Map::LruHashMap)?,
+        learnt: read_hash(&maps, "learnt", Map::HashMap)?,
         own_macs: read_hash(&maps, "own_macs", Map::HashMap)?,
         vlans: read_array(&maps, "vlans")?,
         counters: read_per_cpu(&maps, "counters")?,
