@@ -56,7 +56,7 @@ pub use self::{
 };
 use crate::address::Mac;
 pub use crate::address::{Ip, MacKey};
-use crate::steer::{MemberSet, Preference};
+use crate::steer::{MAX_MEMBERS, MemberSet, Preference};
 #[cfg(doc)]
 use crate::transition::{ActiveFlow, Usable};
 
@@ -111,16 +111,16 @@ pub struct Member {
     /// Here in the layout of the upgrade's test.
     #[cfg(feature = "next-layout")]
     pub name: [i8; 16],
+    /// Its state. First, so that what is read for every packet is in one cache line: values of an array begin 8 bytes before one.
+    pub state: MemberStatus,
+    /// Zero.
+    pub pad: u32,
     /// Its device. Egress reads its carrier before it selects the member.
     pub device: Device,
     /// Its MAC: the Ethernet source of everything that leaves through it.
     pub mac: [u8; 6],
     /// Number of devices below it, for a VLAN, macvlan or the like.
     pub lowers: u16,
-    /// Its state.
-    pub state: MemberStatus,
-    /// Zero.
-    pub pad: u32,
     /// Interface name, padded with zeros. Signed bytes, because the build calls them `char` in the BTF: `bpftool` prints text.
     #[cfg(not(feature = "next-layout"))]
     pub name: [i8; 16],
@@ -137,16 +137,19 @@ pub struct Steering {
     pub index: u64,
     /// Members that may transmit, by the daemon: a word of [`Usable`], whose lowest bits are those that are not in transition.
     pub usable: MemberSet,
+    /// Bloom filter of the members' own addresses ([`crate::hash::filter_bit`]): others need no lookup in `addresses`.
+    pub test_addresses: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds: the first packet after it that is received in place of a member is stamped
+    /// ([`Replaced::received_ns`]); 0, as nearly always: none is stamped.
+    pub received_since_ns: u64,
+    /// The same of packets that leave ([`Replaced::sent_ns`]).
+    pub sent_since_ns: u64,
+    /// Interface index of each member, by its number; 0: none. Ingress finds the member here.
+    pub interfaces: [u32; MAX_MEMBERS],
     /// Members that the daemon excludes because their links flap: used only before a packet is lost.
     pub reserve: MemberSet,
     /// Preference of the members for multicast, broadcast and frames that are not IP.
     pub cast: Preference,
-    /// Bloom filter of the members' own addresses ([`crate::hash::filter_bit`]): others need no lookup in `addresses`.
-    pub test_addresses: u64,
-    /// `CLOCK_MONOTONIC` in nanoseconds: the first packet after it that leaves in place of a member is stamped ([`Replaced::sent_ns`]).
-    pub sent_since_ns: u64,
-    /// The same of packets that are received ([`Replaced::received_ns`]); 0, as nearly always: none is stamped.
-    pub received_since_ns: u64,
     /// One more than the group's index in `live` and `watch`; 0 until the group is complete.
     #[cfg(not(feature = "next-layout"))]
     pub index: u64,

@@ -234,7 +234,7 @@ fn early_drop_passes_jumbo_frames_and_is_refused_beside_another_program() {
 
     let directory = format!("/sys/fs/bpf/ipmp/v{}/{}", ipmp_common::LAYOUT, host.cookie().unwrap());
     let number = production.report().unwrap().members.iter().position(|member| member.name == inbound);
-    let program = format!("{directory}/{GROUP}/programs/early-{}", number.unwrap());
+    let program = format!("{directory}/{GROUP}/programs/early_drop-{}", number.unwrap());
     let other = lab.members().iter().map(Member::name).find(|name| *name != inbound).unwrap();
     host.ip(&format!("link set dev {other} xdpdrv pinned {program}")).unwrap();
     let refused = production.daemon.ctl_error(&format!("set {other} xdp=driver")).unwrap();

@@ -10,7 +10,7 @@ use ipmp_common::{
 
 use crate::{
     arp_nd,
-    maps::{MEMBER, addresses, own_macs, steering},
+    maps::{addresses, own_macs, steering},
     member,
 };
 
@@ -38,9 +38,9 @@ pub enum Decision {
     OtherCopy,
 }
 
-/// Decides on a frame to a multicast or broadcast MAC, in the VLAN with this number.
+/// Decides on a frame to a multicast or broadcast MAC that `this` member has received, in the VLAN with this number.
 #[inline(always)]
-pub fn decide(frame: &Frame, ethernet: &Ethernet, vlan: u32) -> Decision {
+pub fn decide(frame: &Frame, ethernet: &Ethernet, vlan: u32, this: u32) -> Decision {
     // SAFETY: the value is not read.
     if unsafe { own_macs.get(MacKey::from(ethernet.source)) }.is_some() {
         return Decision::Reflected;
@@ -53,10 +53,10 @@ pub fn decide(frame: &Frame, ethernet: &Ethernet, vlan: u32) -> Decision {
         // LLDP, LACP, spanning tree belong to the link.
         Payload::Other | Payload::Truncated => return Decision::Pass,
         _ if vlan != 0 => owner_in_vlan(&payload, vlan),
-        Payload::Arp(packet) => owner(&packet.target),
-        Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target),
+        Payload::Arp(packet) => owner(&packet.target, this),
+        Payload::Nd(Nd { kind: nd::NEIGHBOUR_SOLICITATION, target, .. }) => owner(&target, this),
         // To all nodes: another host has the address that this member is about to use (RFC 4862 section 5.4.4).
-        Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target) {
+        Payload::Nd(Nd { kind: nd::NEIGHBOUR_ADVERTISEMENT, target, .. }) => match owner(&target, this) {
             Owner::ThisMember => Owner::ThisMember,
             _ => Owner::OtherHost,
         },
@@ -71,7 +71,7 @@ pub fn decide(frame: &Frame, ethernet: &Ethernet, vlan: u32) -> Decision {
             None => return Decision::Pass,
         },
     };
-    if member::select(list) == Some(MEMBER.load()) { Decision::Accept } else { Decision::OtherCopy }
+    if member::select(list) == Some(this) { Decision::Accept } else { Decision::OtherCopy }
 }
 
 /// Removes a learnt sender whose address this frame of another host claims.
@@ -95,15 +95,15 @@ fn owner_in_vlan(payload: &Payload, vlan: u32) -> Owner {
     arp_nd::inbound_in_vlan(target, vlan).map_or(Owner::OtherHost, Owner::Data)
 }
 
-/// The owner of an address.
+/// The owner of an address, seen from `this` member.
 #[inline(always)]
-pub fn owner(ip: &Ip) -> Owner {
+pub fn owner(ip: &Ip, this: u32) -> Owner {
     // SAFETY: the value is copied at once; a concurrent update replaces the whole element.
     match unsafe { addresses.get(ip) } {
         None => Owner::OtherHost,
         Some(address) => match address.kind {
             AddressKind::Data => Owner::Data(address.inbound),
-            AddressKind::Test if address.member == MEMBER.load() => Owner::ThisMember,
+            AddressKind::Test if address.member == this => Owner::ThisMember,
             AddressKind::Test => Owner::OtherMember,
         },
     }

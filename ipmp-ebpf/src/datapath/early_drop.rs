@@ -21,7 +21,8 @@ use ipmp_ebpf::{count, device};
 use crate::{
     copies::{self, Decision},
     dhcp,
-    maps::{MEMBER, early_drops, group_mac, members},
+    maps::{early_drops, group_mac, members},
+    member,
 };
 
 /// Why a frame is dropped, or is not: the fields of [`ipmp_common::maps::EarlyDrops`].
@@ -35,25 +36,33 @@ enum Reason {
 /// The program.
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
-    let Some(this) = members.get(MEMBER.load()) else { return XDP_PASS };
-    // It was moved to another network namespace, or the map describes a later device.
-    if ctx.ingress_ifindex() as u32 != this.device.ifindex {
+    let ifindex = ctx.ingress_ifindex() as u32;
+    let number = member::of_interface(ifindex);
+    let Some(this) = members.get(number) else { return XDP_PASS };
+    // The map describes another device.
+    if ifindex != this.device.ifindex {
         return XDP_PASS;
     }
     let frame = &frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return XDP_PASS };
-    let Some(reason) = reason(ctx, frame, &ethernet, this) else { return XDP_PASS };
+    let Some(reason) = reason(ctx, frame, &ethernet, number, this) else { return XDP_PASS };
     if !device::is_used_by_group_alone(&this.device) {
-        count(Reason::Passed);
+        count(number, Reason::Passed);
         return XDP_PASS;
     }
-    count(reason);
+    count(number, reason);
     XDP_DROP
 }
 
 /// Why the group does not want a frame; `None`: it may.
 #[inline(always)]
-fn reason(ctx: &XdpContext, frame: &Frame, ethernet: &Ethernet, this: &Member) -> Option<Reason> {
+fn reason(
+    ctx: &XdpContext,
+    frame: &Frame,
+    ethernet: &Ethernet,
+    number: u32,
+    this: &Member,
+) -> Option<Reason> {
     // Ingress decides on a frame with a tag in it. A driver that removes tags shows the frame without: so nothing is dropped while
     // the device has VLANs (`is_used_by_group_alone`); without, the stack ignores frames with a tag.
     if ethernet.vlan.is_some() {
@@ -68,7 +77,7 @@ fn reason(ctx: &XdpContext, frame: &Frame, ethernet: &Ethernet, this: &Member) -
     if dhcp::is_reply_to_member(frame, ethernet, this.mac) {
         return None;
     }
-    match copy(ctx.ctx) {
+    match copy(ctx.ctx, number) {
         REFLECTED => Some(Reason::Reflected),
         OTHER_COPY => Some(Reason::OtherCopy),
         _ => None,
@@ -82,11 +91,11 @@ const OTHER_COPY: u32 = 2;
 /// Decides on multicast and broadcast. A subprogram, as in ingress: inlined, the compiler uses a register that no instruction has
 /// written, which the verifier rejects.
 #[inline(never)]
-fn copy(xdp: *mut xdp_md) -> u32 {
+fn copy(xdp: *mut xdp_md, number: u32) -> u32 {
     // The compiler would pass the bounds of the packet instead, of which the verifier loses track.
     let frame = &frame(&XdpContext::new(black_box(xdp)));
     let Some(ethernet) = Ethernet::of(frame) else { return WANTED };
-    match copies::decide(frame, &ethernet, 0) {
+    match copies::decide(frame, &ethernet, 0, number) {
         Decision::Pass | Decision::Accept => WANTED,
         Decision::Reflected => REFLECTED,
         Decision::OtherCopy => OTHER_COPY,
@@ -100,8 +109,8 @@ fn frame(ctx: &XdpContext) -> Frame {
 }
 
 #[inline(always)]
-fn count(reason: Reason) {
-    let Some(mine) = early_drops.get_ptr_mut(MEMBER.load()) else { return };
+fn count(number: u32, reason: Reason) {
+    let Some(mine) = early_drops.get_ptr_mut(number) else { return };
     // SAFETY: fields of a per-CPU value.
     unsafe {
         let field = match reason {

@@ -19,7 +19,7 @@ use crate::{
     copies::{self, Decision, Owner, owner, remove_claimed},
     dhcp,
     maps::{
-        GROUP_IFINDEX, MEMBER, READ_DEVICES, Reason, STAMPS, addresses, count_drop, counters, group_mac,
+        GROUP_IFINDEX, READ_DEVICES, Reason, STAMPS, addresses, count_drop, counters, group_mac,
         is_group_vlan, learnt, members, replaced, steering,
     },
     member,
@@ -30,8 +30,11 @@ use crate::{
 /// The program.
 #[inline(always)]
 pub fn run(ctx: &TcContext) -> i32 {
-    let Some(this) = members.get(MEMBER.load()) else { return TC_ACT_UNSPEC };
-    if is_elsewhere(ctx, this) {
+    // SAFETY: a field of the context.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    let number = member::of_interface(ifindex);
+    let Some(this) = members.get(number) else { return TC_ACT_UNSPEC };
+    if ifindex != this.device.ifindex || is_elsewhere(this) {
         return TC_ACT_UNSPEC;
     }
     if !packet::gather_headers(ctx) {
@@ -46,28 +49,28 @@ pub fn run(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     if ethernet.destination.is_multicast() {
-        return multicast(ctx.skb.skb, vlan);
+        return multicast(ctx.skb.skb, vlan, number);
     }
     // SAFETY: a field of the context.
     let is_for_this_mac = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_HOST;
     // Any member takes any data address; possible addresses of a member, and frames for another MAC, need a full check.
     let is_ours =
         is_for_this_mac && ethernet.vlan.is_none() && !may_be_own(&packet::frame(ctx), ethernet.ethertype);
-    if !is_ours && unicast(ctx.skb.skb, vlan) == 0 {
+    if !is_ours && unicast(ctx.skb.skb, vlan, number) == 0 {
         return TC_ACT_UNSPEC;
     }
     if !packet::frame(ctx).set_destination(group_mac().bytes()) {
         return TC_ACT_UNSPEC;
     }
-    if count_received(ctx).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
-        receive_check::inspect(ctx.skb.skb, vlan);
+    if count_received(ctx, number).is_multiple_of(RECEIVE_CHECK) && is_for_this_mac {
+        receive_check::inspect(ctx.skb.skb, vlan, number);
     }
     if STAMPS.load() != 0
         && steering.get(0).is_some_and(|words| words.received_since_ns != 0)
         && vlan == 0
         && let Some(destination) = destination(&packet::frame(ctx), ethernet.ethertype)
     {
-        stamp_received(&destination);
+        stamp_received(&destination, number);
     }
     redirect()
 }
@@ -93,11 +96,11 @@ fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
 
 /// After a failure, until the daemon knows the time: stamps the first packet for a data address that another member received before.
 #[inline(never)]
-fn stamp_received(destination: &Ip) -> u32 {
+fn stamp_received(destination: &Ip, this: u32) -> u32 {
     let since_ns = steering.get(0).map_or(0, |words| words.received_since_ns);
     // SAFETY: as in `owner`.
     let Some(address) = (unsafe { addresses.get(destination) }) else { return 0 };
-    if !matches!(address.kind, AddressKind::Data) || address.member == MEMBER.load() {
+    if !matches!(address.kind, AddressKind::Data) || address.member == this {
         return 0;
     }
     let Some(mine) = replaced.get_ptr_mut(address.member) else { return 0 };
@@ -112,22 +115,20 @@ fn stamp_received(destination: &Ip) -> u32 {
 
 /// Whether the device was moved to another network namespace, where this program must not redirect anything.
 #[inline(always)]
-fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
-    // SAFETY: a field of the context.
-    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
-    ifindex != this.device.ifindex || (READ_DEVICES.load() != 0 && !device::is_at_home(&this.device))
+fn is_elsewhere(this: &Member) -> bool {
+    READ_DEVICES.load() != 0 && !device::is_at_home(&this.device)
 }
 
 /// Multicast and broadcast: accepted from one member.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
+fn multicast(skb: *mut __sk_buff, vlan: u32, this: u32) -> i32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return TC_ACT_UNSPEC };
-    match copies::decide(frame, &ethernet, vlan) {
+    match copies::decide(frame, &ethernet, vlan, this) {
         Decision::Pass => TC_ACT_UNSPEC,
-        Decision::Accept => accept(ctx),
+        Decision::Accept => accept(ctx, this),
         Decision::Reflected => {
             trace::reflected(ctx, ethernet.source);
             count_drop(Reason::Reflected);
@@ -143,7 +144,7 @@ fn multicast(skb: *mut __sk_buff, vlan: u32) -> i32 {
 /// Unicast that needs a full check: 1 if it is for the group, 0 to pass it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn unicast(skb: *mut __sk_buff, vlan: u32) -> u32 {
+fn unicast(skb: *mut __sk_buff, vlan: u32, this: u32) -> u32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
@@ -151,7 +152,7 @@ fn unicast(skb: *mut __sk_buff, vlan: u32) -> u32 {
         return 0;
     }
     // SAFETY: a field of the context.
-    if unsafe { (*skb).pkt_type } != PACKET_HOST && !is_for_group_mac_here(&ethernet) {
+    if unsafe { (*skb).pkt_type } != PACKET_HOST && !is_for_group_mac_here(&ethernet, this) {
         return 0;
     }
     if vlan != 0 {
@@ -160,35 +161,35 @@ fn unicast(skb: *mut __sk_buff, vlan: u32) -> u32 {
     let payload = frame::payload(frame, ethernet.payload_at(), ethernet.ethertype);
     remove_claimed(&payload);
     let is_ours = match payload {
-        Payload::Arp(packet) => match owner(&packet.target) {
+        Payload::Arp(packet) => match owner(&packet.target, this) {
             Owner::Data(_) => true,
             Owner::ThisMember | Owner::OtherMember => false,
             // A reply to another address is for the member, unless a learnt sender has sent the request. The target of a reply to
             // an address conflict probe is 0.0.0.0 (RFC 5227).
             Owner::OtherHost => {
                 if packet.operation == ARP_REPLY && packet.target == Arp::UNSPECIFIED {
-                    probe_replies::inspect(skb, ProbeReplyKind::Arp as u32);
+                    probe_replies::inspect(skb, ProbeReplyKind::Arp as u32, this);
                 }
                 packet.operation != ARP_REPLY
                     || packet.target == Arp::UNSPECIFIED
                     || is_learnt(&packet.target)
             }
         },
-        Payload::Ip(ip) => !is_mine(skb, &ip.destination, ProbeReplyKind::Echo),
-        Payload::Nd(message) => !is_mine(skb, &message.destination, ProbeReplyKind::Nd),
+        Payload::Ip(ip) => !is_mine(skb, &ip.destination, ProbeReplyKind::Echo, this),
+        Payload::Nd(message) => !is_mine(skb, &message.destination, ProbeReplyKind::Nd, this),
         Payload::Report => true,
         Payload::Other | Payload::Truncated => false,
     };
     u32::from(is_ours)
 }
 
-/// Whether a packet is for this member itself. A packet for any member may be a reply to a probe: the daemon checks whether it
+/// Whether a packet is for `this` member itself. A packet for any member may be a reply to a probe: the daemon checks whether it
 /// arrived at the right one.
 #[inline(always)]
-fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind) -> bool {
-    let owner = owner(destination);
+fn is_mine(skb: *mut __sk_buff, destination: &Ip, may_be: ProbeReplyKind, this: u32) -> bool {
+    let owner = owner(destination, this);
     if matches!(owner, Owner::ThisMember | Owner::OtherMember) {
-        probe_replies::inspect(skb, may_be as u32);
+        probe_replies::inspect(skb, may_be as u32, this);
     }
     matches!(owner, Owner::ThisMember)
 }
@@ -200,24 +201,24 @@ fn is_learnt(sender: &Ip) -> bool {
     unsafe { learnt.get(sender) }.is_some()
 }
 
-/// Whether the frame is for the MAC of the group interface, and this member accepts such frames.
+/// Whether the frame is for the MAC of the group interface, and `this` member accepts such frames.
 #[inline(always)]
-fn is_for_group_mac_here(ethernet: &Ethernet) -> bool {
+fn is_for_group_mac_here(ethernet: &Ethernet, this: u32) -> bool {
     ethernet.destination == group_mac()
-        && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(MEMBER.load()))
+        && steering.get(0).is_some_and(|words| member::select(words.cast) == Some(this))
 }
 
 /// Redirects multicast or broadcast to the group interface, as received there.
 #[inline(always)]
-fn accept(ctx: &TcContext) -> i32 {
-    count_received(ctx);
+fn accept(ctx: &TcContext, this: u32) -> i32 {
+    count_received(ctx, this);
     redirect()
 }
 
-/// Counts a packet for the group, and returns how many there are now on this CPU.
+/// Counts a packet for the group that `this` member has received, and returns how many there are now on this CPU.
 #[inline(always)]
-fn count_received(ctx: &TcContext) -> u64 {
-    let Some(mine) = counters.get_ptr_mut(MEMBER.load()) else { return 1 };
+fn count_received(ctx: &TcContext, this: u32) -> u64 {
+    let Some(mine) = counters.get_ptr_mut(this) else { return 1 };
     // SAFETY: fields of a per-CPU value.
     unsafe {
         count::add(&raw mut (*mine).in_packets, 1);

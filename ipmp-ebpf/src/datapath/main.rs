@@ -1,8 +1,8 @@
 //! The datapath of one group: `egress` on the group interface, `ingress` and on request `early_drop` on each member, `sink` on the
 //! peer of a group interface that is a veth.
 //!
-//! Loaded once for the group and once more for each member, with read-only globals for their constants, so that the verifier
-//! prunes unused code. All share the pinned maps of the group.
+//! Loaded once for each group, with read-only globals for its constants, so that the verifier prunes unused code. The members share
+//! one `ingress`: a program takes some 90 KiB of kernel memory. All share the pinned maps of the group.
 //!
 //! Subprograms with a name of their own (`no_mangle`, `export_name`) are global functions for the verifier: it checks each of them once,
 //! for any arguments. Others it checks again at each call, for each state in which it gets there: `ingress` took eleven times as long.

@@ -24,6 +24,16 @@ use crate::{
     },
 };
 
+/// The number of the member with this interface, or [`NO_MEMBER`]. A subprogram, so that the verifier does not check what follows once for
+/// each number.
+#[unsafe(export_name = "member_of")]
+#[inline(never)]
+pub fn of_interface(ifindex: u32) -> u32 {
+    let Some(words) = steering.get(0) else { return NO_MEMBER };
+    let number = words.interfaces.iter().position(|interface| *interface == ifindex);
+    number.map_or(NO_MEMBER, |number| number as u32)
+}
+
 /// Whether the member's device, and those below it, still exist and have a carrier: inlined for the fast path.
 #[inline(always)]
 fn can_transmit_inline(member: &Member) -> bool {

@@ -14,18 +14,18 @@ use ipmp_common::{
 use ipmp_ebpf::count;
 
 use crate::{
-    maps::{GROUP, MEMBER, echo_id, probe_replies, reply_counters, reply_windows},
+    maps::{GROUP, echo_id, probe_replies, reply_counters, reply_windows},
     packet::{self, PACKET_HOST},
 };
 
 const ECHO: u32 = ProbeReplyKind::Echo as u32;
 const ARP: u32 = ProbeReplyKind::Arp as u32;
 
-/// Delivers a frame to a member's own address or to 0.0.0.0, if it is a reply of this kind. A subprogram, because it is called
+/// Delivers a frame that `this` member has received for a member's own address or for 0.0.0.0, if it is a reply of this kind. A subprogram, because it is called
 /// in several places and rarely; it returns 0, because the verifier requires a return value.
 #[unsafe(export_name = "check_probe_reply")]
 #[inline(never)]
-pub fn inspect(skb: *mut __sk_buff, kind: u32) -> u32 {
+pub fn inspect(skb: *mut __sk_buff, kind: u32, this: u32) -> u32 {
     let ctx = &TcContext::new(skb);
     let frame = &packet::frame(ctx);
     let Some(ethernet) = Ethernet::of(frame) else { return 0 };
@@ -43,23 +43,23 @@ pub fn inspect(skb: *mut __sk_buff, kind: u32) -> u32 {
         }
     };
     if let Some(reply) = reply {
-        deliver(kind, &reply);
+        deliver(kind, &reply, this);
     }
     0
 }
 
 /// Delivers a reply, unless a limit applies.
 #[inline(always)]
-fn deliver(kind: u32, reply: &Reply) {
+fn deliver(kind: u32, reply: &Reply, this: u32) {
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    let Some(mine) = reply_counters.get_ptr_mut(MEMBER.load()) else { return };
+    let Some(mine) = reply_counters.get_ptr_mut(this) else { return };
     // SAFETY: fields of a per-CPU value.
     unsafe {
         if kind == ECHO && is_unknown_id(reply.identifier) {
             return count::add(&raw mut (*mine).unknown_id, 1);
         }
-        if is_flood(kind, window(at_ns)) {
+        if is_flood(kind, window(at_ns), this) {
             return count::add(&raw mut (*mine).flood, 1);
         }
         let Some(mut entry) = probe_replies.reserve(0) else { return count::add(&raw mut (*mine).lost, 1) };
@@ -68,7 +68,7 @@ fn deliver(kind: u32, reply: &Reply) {
             cookie: reply.cookie,
             from: reply.from,
             group: GROUP.load(),
-            member: MEMBER.load(),
+            member: this,
             kind,
             identifier: reply.identifier,
             sequence: reply.sequence,
@@ -89,8 +89,8 @@ fn is_unknown_id(identifier: u16) -> bool {
 /// Counts a reply in its window, and returns whether it exceeds the limit. Concurrent CPUs may lose counts: this target has no atomic
 /// addition in Rust, and the limit need not be exact.
 #[inline(always)]
-fn is_flood(kind: u32, now: u64) -> bool {
-    let Some(mine) = reply_windows.get_ptr_mut(MEMBER.load()) else { return true };
+fn is_flood(kind: u32, now: u64, this: u32) -> bool {
+    let Some(mine) = reply_windows.get_ptr_mut(this) else { return true };
     // SAFETY: inside the value; whole words, each read and written at once.
     unsafe {
         let word = match kind {

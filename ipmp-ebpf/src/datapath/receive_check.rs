@@ -19,16 +19,16 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::{
     arp_nd,
-    maps::{MEMBER, addresses, stale_neighbours},
+    maps::{addresses, stale_neighbours},
     member,
     packet::{self, UNTAGGED},
 };
 
-/// Reports the sender of an accepted unicast frame to this member, if another member is the inbound member of its destination.
+/// Reports the sender of an accepted unicast frame to `this` member, if another member is the inbound member of its destination.
 /// A subprogram, because it is called rarely; it returns 0, because the verifier requires a return value.
 #[unsafe(export_name = "check_receiver")]
 #[inline(never)]
-pub fn inspect(skb: *mut __sk_buff, vlan: u32) -> u32 {
+pub fn inspect(skb: *mut __sk_buff, vlan: u32, this: u32) -> u32 {
     // The compiler would pass the bounds of the packet instead, of which the verifier loses track.
     let ctx = &TcContext::new(black_box(skb));
     let frame = &packet::frame(ctx);
@@ -40,15 +40,17 @@ pub fn inspect(skb: *mut __sk_buff, vlan: u32) -> u32 {
     let Some(address) = destination else { return 0 };
     let list = if vlan == 0 { inbound(&address) } else { arp_nd::inbound_in_vlan(&address, vlan) };
     let Some(list) = list else { return 0 };
-    let member = MEMBER.load();
-    if member::select(list).is_none_or(|inbound| inbound == member) {
+    if member::select(list).is_none_or(|inbound| inbound == this) {
         return 0;
     }
     // SAFETY: a helper without arguments.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let key = StaleKey::new(address, ethernet.source, packet::vlan_id(vlan));
     // It is there already, or the map is full: the daemon will read it.
-    if stale_neighbours.insert(key, StaleNeighbour { at_ns, member, pad: 0 }, BPF_NOEXIST.into()).is_ok() {
+    if stale_neighbours
+        .insert(key, StaleNeighbour { at_ns, member: this, pad: 0 }, BPF_NOEXIST.into())
+        .is_ok()
+    {
         arp_nd::wake(HintKind::StaleNeighbour);
     }
     0

@@ -324,17 +324,6 @@ impl Group {
         self.slots().free_number(self.members.set(|_| true))
     }
 
-    /// The numbers for so many members, in their order; fewer if the group has no room for all.
-    pub fn free_numbers(&self, count: usize) -> Vec<u8> {
-        let mut members = self.members.set(|_| true);
-        let next = || {
-            let number = self.slots().free_number(members)?;
-            members = members.with(number);
-            Some(number)
-        };
-        std::iter::from_fn(next).take(count).collect()
-    }
-
     fn join(&mut self, now: Time, attachment: Attachment) {
         let number = attachment.member;
         if self.member(number).is_some() || usize::from(number) >= MAX_MEMBERS {

@@ -92,7 +92,7 @@ async fn rejoin(
         Some(why) => Err(why),
         None => {
             if let Some(group) = manager.groups.get(name) {
-                let ingress = group.datapath.prepare_ingress(number);
+                let ingress = group.datapath.prepare_ingress();
                 if let Err(error) = loading::load(manager, vec![ingress]).await {
                     log::debug!("{error}");
                 }

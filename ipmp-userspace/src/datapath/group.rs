@@ -228,7 +228,7 @@ impl Group {
         };
         let hooks =
             [Hook::Egress, Hook::FarEnd].into_iter().filter(|hook| has_far_end || *hook == Hook::Egress);
-        Ok(hooks.map(|hook| preparation(host, spec, &directory, index, (Some(hook), None))).collect())
+        Ok(hooks.map(|hook| preparation(host, spec, &directory, index, Some(hook.program()))).collect())
     }
 
     fn open_in(host: Rc<RefCell<Host>>, spec: &GroupSpec, directory: PathBuf) -> Result<Self, Error> {
@@ -286,7 +286,7 @@ impl Group {
         }
         group.find_inherited_early_drops();
         group.record_own_mac()?;
-        group.attach_program(&group.egress_place(), device, group.preparation((Some(Hook::Egress), None)))?;
+        group.attach_program(&group.egress_place(), device, group.preparation(Some(Hook::Egress)))?;
         group.host.borrow().sentinel.watch_group(index, device);
         group.host.borrow().sentinel.set_updelay(index, group.spec.updelay);
         Ok(group)
@@ -300,7 +300,7 @@ impl Group {
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
         let place =
             Place { interface: name.to_owned(), ifindex, ..self.place(Hook::FarEnd, SINK.to_owned()) };
-        self.attach_program(&place, device, self.preparation((Some(Hook::FarEnd), None)))
+        self.attach_program(&place, device, self.preparation(Some(Hook::FarEnd)))
     }
 
     /// Changes the hash policy: egress is replaced atomically by a program with another constant.
@@ -313,7 +313,7 @@ impl Group {
         let preparation = self.prepare_policy(policy);
         if let Err(error) = self.attach_program(&self.egress_place(), device, preparation) {
             // It may run already, and only its pin be missing.
-            let before = self.preparation((Some(Hook::Egress), None));
+            let before = self.preparation(Some(Hook::Egress));
             self.attach_program(&self.egress_place(), device, before)?;
             return Err(error);
         }
@@ -338,15 +338,15 @@ impl Group {
         self.members.set(key, member, 0).map_err(map_error("members"))
     }
 
-    /// The ingress program of a member, to be loaded before [`Group::attach`].
-    pub fn prepare_ingress(&self, number: u8) -> Preparation {
-        self.preparation((Some(Hook::Ingress), Some(number)))
+    /// The ingress program, which all members share, to be loaded before [`Group::attach`].
+    pub fn prepare_ingress(&self) -> Preparation {
+        self.preparation(Some(Hook::Ingress))
     }
 
     /// The egress program with another hash policy, to be loaded before [`Group::set_policy`].
     pub fn prepare_policy(&self, policy: HashPolicy) -> Preparation {
         let spec = GroupSpec { policy, ..self.spec.clone() };
-        preparation(&self.host.borrow(), &spec, &self.directory, self.index, (Some(Hook::Egress), None))
+        preparation(&self.host.borrow(), &spec, &self.directory, self.index, Some(Hook::Egress.program()))
     }
 
     /// The hash policy.
@@ -391,7 +391,7 @@ impl Group {
 
     fn attach_at(&mut self, spec: &MemberSpec, place: &Place) -> Result<(), Error> {
         let devices = self.write_member(spec)?;
-        self.attach_program(place, devices[0], self.prepare_ingress(spec.number))?;
+        self.attach_program(place, devices[0], self.prepare_ingress())?;
         self.watch_member(spec.number, &devices)
     }
 
@@ -407,11 +407,11 @@ impl Group {
         let mut lower = [Device::default(); MAX_LOWER];
         lower[..devices.len() - 1].copy_from_slice(&devices[1..]);
         let member = Member {
+            state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
+            pad: 0,
             device: devices[0],
             mac: spec.mac,
             lowers: (devices.len() - 1) as u16,
-            state: if before.state == MemberStatus::Vacant { MemberStatus::Unknown } else { before.state },
-            pad: 0,
             name: name_in_map(&spec.name),
             lower,
         };
@@ -420,6 +420,7 @@ impl Group {
         }
         self.own_macs.insert(MacKey::new(spec.mac), number, 0).map_err(map_error("own_macs"))?;
         self.members.set(number, member, 0).map_err(map_error("members"))?;
+        self.set_interface(spec.number, spec.ifindex);
         Ok(devices)
     }
 
@@ -442,8 +443,9 @@ impl Group {
         self.stop_early_drop(number)?;
         let place = self.ingress_place(number, &name_of(&member), member.device.ifindex);
         place.detach()?;
+        self.set_interface(number, 0);
         self.unmark_device(&place.pin)?;
-        self.prepare_ingress(number).unmark();
+        self.prepare_ingress().unmark(&place.pin);
         self.loggers.remove(&place.pin);
         self.installed.remove(&place.pin);
         if member.state != MemberStatus::Vacant {

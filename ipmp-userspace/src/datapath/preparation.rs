@@ -10,7 +10,11 @@ use std::{
     sync::OnceLock,
 };
 
-use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::ProgramInfo};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapInfo,
+    programs::{ProgramError, ProgramInfo},
+};
 
 use super::{
     Error,
@@ -34,8 +38,6 @@ pub struct Preparation {
     pub(super) program: Option<&'static str>,
     /// Directory of the group's pins.
     pub(super) directory: PathBuf,
-    /// Name of the pins of the program.
-    pub(super) pin: String,
 }
 
 /// A loaded program.
@@ -50,15 +52,42 @@ impl fmt::Debug for Prepared {
     }
 }
 
+/// Directory of the pins of programs, among the pins of a group.
+const PROGRAMS: &str = "programs";
 /// Directory of marks, beside the pins of a group: `PIN-ID-FINGERPRINT` for the program that is pinned as PIN.
 const MARKS: &str = "loaded";
 
 impl Preparation {
-    /// Identifier of the pinned program, if it was loaded from the same object, with the same constants and on the same maps: the verifier,
-    /// which takes tens of milliseconds or more, would accept it again.
-    pub(super) fn loaded(&self) -> Option<u32> {
-        let id = ProgramInfo::from_pin(self.directory.join("programs").join(&self.pin)).ok()?.id();
-        self.mark(id)?.exists().then_some(id)
+    /// Identifier of the program with this pin, if it was loaded from the same object, with the same constants and on the same maps: the
+    /// verifier, which takes tens of milliseconds or more, would accept it again.
+    pub(super) fn loaded_as(&self, pin: &str) -> Option<u32> {
+        let id = ProgramInfo::from_pin(self.program_pin(pin)).ok()?.id();
+        self.mark(pin, id)?.exists().then_some(id)
+    }
+
+    /// The pin of such a program. All members share one, so it is the program's name, or that with the number of any member.
+    fn loaded(&self) -> Option<String> {
+        let program = self.program?;
+        let pins = fs::read_dir(self.directory.join(PROGRAMS)).ok()?.flatten();
+        let mut pins = pins.filter_map(|entry| entry.file_name().into_string().ok());
+        pins.find(|pin| {
+            let is_of_member = pin.strip_prefix(program).is_some_and(|rest| rest.starts_with('-'));
+            (pin == program || is_of_member) && self.loaded_as(pin).is_some()
+        })
+    }
+
+    /// Whether such a program is pinned.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.loaded().is_some()
+    }
+
+    /// Such a program.
+    pub(super) fn pinned<T>(&self, open: impl FnOnce(PathBuf) -> Result<T, ProgramError>) -> Option<T> {
+        open(self.program_pin(&self.loaded()?)).ok()
+    }
+
+    fn program_pin(&self, pin: &str) -> PathBuf {
+        self.directory.join(PROGRAMS).join(pin)
     }
 
     /// Whether its maps are pinned: loading it creates none.
@@ -66,23 +95,23 @@ impl Preparation {
         self.maps.iter().all(|(_, pin)| pin.exists())
     }
 
-    /// Removes the mark of the pinned program, before it is replaced.
-    pub(super) fn unmark(&self) {
+    /// Removes the mark of the program with this pin, before it is replaced.
+    pub(super) fn unmark(&self, pin: &str) {
         for entry in fs::read_dir(self.directory.join(MARKS)).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", self.pin)) {
+            if entry.file_name().to_string_lossy().starts_with(&format!("{pin}-")) {
                 // A mark that stays names a program that is no longer pinned.
                 let _ = fs::remove_dir(entry.path());
             }
         }
     }
 
-    /// Records what the pinned program with this identifier was loaded from.
-    pub(super) fn set_mark(&self, id: u32) -> Result<(), Error> {
-        self.mark(id).map_or(Ok(()), |mark| pins::make_directory(&mark))
+    /// Records what the program with this pin and identifier was loaded from.
+    pub(super) fn set_mark(&self, pin: &str, id: u32) -> Result<(), Error> {
+        self.mark(pin, id).map_or(Ok(()), |mark| pins::make_directory(&mark))
     }
 
     /// `None`: a map is not pinned, or programs log, which only the daemon can read that has loaded them.
-    fn mark(&self, id: u32) -> Option<PathBuf> {
+    fn mark(&self, pin: &str, id: u32) -> Option<PathBuf> {
         if self.log {
             return None;
         }
@@ -92,7 +121,7 @@ impl Preparation {
         let maps: Vec<_> = self.maps.iter().map(map).collect::<Option<_>>()?;
         let fingerprint =
             hash(&(object, format!("{:?} {:?} {maps:?}", self.kernel, self.constants), self.program));
-        Some(self.directory.join(MARKS).join(format!("{}-{id}-{fingerprint:x}", self.pin)))
+        Some(self.directory.join(MARKS).join(format!("{pin}-{id}-{fingerprint:x}")))
     }
 
     /// Loads the program. Maps that are not pinned are created and pinned.
@@ -155,7 +184,7 @@ impl Waiting {
     /// Those of these programs that must be loaded before they are attached.
     pub fn missing(&self, programs: Vec<Preparation>) -> Vec<Preparation> {
         let is_waiting = |one: &Preparation| self.loaded.iter().any(|waiting| waiting.preparation == *one);
-        programs.into_iter().filter(|one| !is_waiting(one) && one.loaded().is_none()).collect()
+        programs.into_iter().filter(|one| !is_waiting(one) && !one.is_pinned()).collect()
     }
 
     /// Keeps a program.

@@ -206,7 +206,7 @@ impl Bench {
         let early = all.iter().map(|number| {
             let name = format!("m{number}");
             group.start_early_drop(number, &name, index_of(&name)).unwrap();
-            let pin = programs.join(format!("early-{number}"));
+            let pin = programs.join(format!("early_drop-{number}"));
             // Whatever its type is: only BPF_PROG_TEST_RUN is called.
             let program = SchedClassifier::from_pin(pin).unwrap();
             group.stop_early_drop(number).unwrap();

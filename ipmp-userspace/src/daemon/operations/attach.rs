@@ -106,13 +106,6 @@ async fn join_all(
         notes.push(format!("group {group} did not exist and was created"));
         notes.extend(create::create_empty(manager, trigger, group, None).await?);
     }
-    // All at once, on all processors. If that fails, the attempt to attach them reports it.
-    if let Some(group) = manager.groups.get(group) {
-        let numbers = group.core.free_numbers(interfaces.len());
-        let ingress = numbers.into_iter().map(|number| group.datapath.prepare_ingress(number)).collect();
-        let loaded = loading::load(manager, ingress).await;
-        loaded.unwrap_or_else(|error| log::debug!("{error}"));
-    }
     let mut filtered = now();
     for (at, name) in interfaces.iter().enumerate() {
         match join(manager, trigger, group, name, options).await {
@@ -251,7 +244,7 @@ async fn try_join(
         .core
         .free_number()
         .ok_or_else(|| Refused::new(reason::FULL, format!("{name} cannot join {group_name}: it is full")))?;
-    let ingress = group.datapath.prepare_ingress(number);
+    let ingress = group.datapath.prepare_ingress();
     let weight = save(manager, group_name, number, candidate, options)?;
     loading::load(manager, vec![ingress]).await.map_err(|error| kernel(&error))?;
 

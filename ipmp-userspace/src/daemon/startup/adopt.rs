@@ -89,8 +89,9 @@ async fn adopt_group(manager: &mut Manager, interface: GroupInterface) -> Result
     let is_pinned = |number| pinned.iter().any(|(pinned, _)| *pinned == number);
     let (lost, absent) = unpinned(manager, &saved, is_pinned).await?;
     let mut found: Vec<Found> = absent.iter().map(|member| Found::absent(member, mtu)).collect();
-    let ingress = pinned.iter().map(|(number, _)| datapath.prepare_ingress(*number)).collect();
-    loading::load(manager, ingress).await?;
+    if !pinned.is_empty() {
+        loading::load(manager, vec![datapath.prepare_ingress()]).await?;
+    }
     for (number, member) in &pinned {
         // No address has this prefix length: each present one is new, and one that is not present is missing.
         let own = own.iter().filter(|(_, owner)| owner == number).map(|(ip, _)| (*ip, u8::MAX));
@@ -287,7 +288,7 @@ async fn rejoin(manager: &mut Manager, group_name: &str, saved: &SavedMember, de
     let (name, number) = (device.name.as_str(), saved.number);
     let lower = manager.links.below(device).await.unwrap_or_default();
     let Some(group) = manager.groups.get(group_name) else { return };
-    let ingress = group.datapath.prepare_ingress(number);
+    let ingress = group.datapath.prepare_ingress();
     if let Err(error) = loading::load(manager, vec![ingress]).await {
         log::error!(group = group_name, member = name; "{error}");
         return;

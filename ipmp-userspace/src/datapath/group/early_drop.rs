@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aya::programs::{
-    XdpMode,
+    Xdp, XdpMode,
     links::{FdLink, PinnedLink},
     xdp::XdpLink,
 };
@@ -19,34 +19,29 @@ use super::{
         preparation::Preparation,
     },
     Group, GroupSpec,
-    programs::{early_drop_pin, preparation_of},
+    programs::{early_drop_pin, preparation},
 };
 
 impl Group {
     /// The early drop of a member, to be loaded before [`Group::start_early_drop`].
-    pub fn prepare_early_drop(&self, number: u8) -> Preparation {
-        self.early_drop_of(&self.spec, number)
+    pub fn prepare_early_drop(&self) -> Preparation {
+        self.early_drop_of(&self.spec)
     }
 
-    fn early_drop_of(&self, spec: &GroupSpec, number: u8) -> Preparation {
-        let program = (Some(EARLY_DROP), Some(number));
-        preparation_of(&self.host.borrow(), spec, &self.directory, self.index, program)
+    fn early_drop_of(&self, spec: &GroupSpec) -> Preparation {
+        preparation(&self.host.borrow(), spec, &self.directory, self.index, Some(EARLY_DROP))
     }
 
     /// Whether [`Group::start_early_drop`] loads nothing; else the program is to be loaded before.
-    pub fn is_early_drop_ready(&self, number: u8) -> bool {
-        let preparation = self.prepare_early_drop(number);
-        self.host.borrow().waiting.borrow_mut().is_ready(preparation)
+    pub fn is_early_drop_ready(&self) -> bool {
+        let preparation = self.prepare_early_drop();
+        preparation.is_pinned() || self.host.borrow().waiting.borrow_mut().is_ready(preparation)
     }
 
     /// The same for all that are attached, in a group as described.
     pub(super) fn are_early_drops_ready(&self, spec: &GroupSpec) -> bool {
-        let mut are_ready = true;
-        for &number in self.early.keys() {
-            let preparation = self.early_drop_of(spec, number);
-            are_ready &= self.host.borrow().waiting.borrow_mut().is_ready(preparation);
-        }
-        are_ready
+        let preparation = self.early_drop_of(spec);
+        self.early.is_empty() || self.host.borrow().waiting.borrow_mut().is_ready(preparation)
     }
 
     /// Whether the member has an early drop, of this daemon or of an earlier one.
@@ -102,11 +97,21 @@ impl Group {
             |reason: String| Error::Attach { program: EARLY_DROP, interface: name.to_owned(), reason };
         self.check_early_drop(name)?;
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
-        let preparation = self.prepare_early_drop(number);
-        let mut object = self.host.borrow().waiting.borrow_mut().take(preparation)?;
-        let program = objects::load_xdp(&mut object, EARLY_DROP)?;
+        let preparation = self.prepare_early_drop();
+        let (mut pinned, mut object);
+        let program = if let Some(shared) =
+            preparation.pinned(|pin| Xdp::from_pin(pin, aya_obj::programs::XdpAttachType::Interface))
+        {
+            pinned = shared;
+            &mut pinned
+        } else {
+            object = self.host.borrow().waiting.borrow_mut().take(preparation.clone())?;
+            objects::load_xdp(&mut object, EARLY_DROP)?
+        };
+        let name_of_pins = early_drop_pin(number);
+        preparation.unmark(&name_of_pins);
         let pin = self.early_link(number);
-        let same_device = self.mark_device(&early_drop_pin(number), device)?;
+        let same_device = self.mark_device(&name_of_pins, device)?;
         let attached = PinnedLink::from_pin(&pin).map(FdLink::from).and_then(XdpLink::try_from);
         if let Some(link) = attached.ok().filter(|_| same_device)
             && let Ok(id) = program.attach_to_link(link)
@@ -125,6 +130,7 @@ impl Group {
         let pin = self.early_program(number);
         pins::remove(&pin)?;
         program.pin(&pin).map_err(pin_error(pin))?;
+        preparation.set_mark(&name_of_pins, program.info().map(|info| info.id()).unwrap_or_default())?;
         self.inherited_early.remove(&number);
         self.early.insert(number, (name.to_owned(), ifindex));
         Ok(())
@@ -140,6 +146,7 @@ impl Group {
         pins::remove(&self.early_link(number))?;
         self.inherited_early.remove(&number);
         pins::remove(&self.early_program(number))?;
+        self.prepare_early_drop().unmark(&early_drop_pin(number));
         self.unmark_device(&early_drop_pin(number))
     }
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
 use ipmp_common::{
     hash::HashPolicy,
@@ -50,7 +51,7 @@ pub struct ProgramOrder {
 
 /// Name of the pins of the early drop of a member.
 pub(super) fn early_drop_pin(number: u8) -> String {
-    format!("early-{number}")
+    format!("{EARLY_DROP}-{number}")
 }
 
 /// The member to which a pin belongs.
@@ -67,33 +68,51 @@ impl Group {
         preparation: Preparation,
     ) -> Result<(), Error> {
         let kind = self.host.borrow().kind;
-        if let Some(id) = preparation.loaded()
+        if let Some(id) = preparation.loaded_as(&place.pin)
             && device_mark(&self.directory, &place.pin, device).exists()
             && place.is_attached(kind, id)
         {
             self.record_program(place, id);
             return Ok(());
         }
-        preparation.unmark();
+        if let Some(mut program) = preparation.pinned(SchedClassifier::from_pin) {
+            preparation.unmark(&place.pin);
+            let same_device = self.mark_device(&place.pin, device)?;
+            match place.attach(&mut program, kind, same_device) {
+                Ok(()) => return self.record_attached(place, &preparation, &program),
+                // As when it is there already, by a link that nobody holds: the kernel attaches no program twice to a device.
+                Err(error) => log::debug!("{error}; another one is loaded"),
+            }
+        }
+        preparation.unmark(&place.pin);
         let mut object = self.host.borrow().waiting.borrow_mut().take(preparation.clone())?;
         let program = objects::load(&mut object, place.hook.program())?;
         let same_device = self.mark_device(&place.pin, device)?;
         place.attach(program, kind, same_device)?;
-        self.finish_attach(place, preparation, object)
+        self.finish_attach(place, &preparation, object)
     }
 
     /// Records what was attached.
     fn finish_attach(
         &mut self,
         place: &Place,
-        preparation: Preparation,
+        preparation: &Preparation,
         mut object: aya::Ebpf,
     ) -> Result<(), Error> {
-        let program = objects::load(&mut object, place.hook.program())?;
+        self.record_attached(place, preparation, objects::load(&mut object, place.hook.program())?)?;
+        self.open_logger(&place.pin, object);
+        Ok(())
+    }
+
+    fn record_attached(
+        &mut self,
+        place: &Place,
+        preparation: &Preparation,
+        program: &SchedClassifier,
+    ) -> Result<(), Error> {
         let id = program.info().map(|info| info.id()).unwrap_or_default();
         self.record_program(place, id);
-        self.open_logger(&place.pin, object);
-        preparation.set_mark(id)
+        preparation.set_mark(&place.pin, id)
     }
 
     fn record_program(&mut self, place: &Place, id: u32) {
@@ -129,26 +148,27 @@ impl Group {
 
     /// Whether [`Group::put_back`] loads nothing; else the program is to be loaded before ([`super::super::Datapath::take_wanted`]).
     pub fn is_put_back_ready(&self, pin: &str) -> bool {
-        self.installed.get(pin).is_none_or(|installed| self.is_ready(&self.spec, pin, installed))
+        self.installed.get(pin).is_none_or(|installed| self.is_ready(&self.spec, installed))
     }
 
     /// Whether [`Group::set_mac`] loads nothing; else its programs are to be loaded before.
     pub fn is_mac_ready(&self, mac: [u8; 6]) -> bool {
         let spec = GroupSpec { mac, ..self.spec.clone() };
         let mut are_ready = self.are_early_drops_ready(&spec);
-        for (pin, installed) in self.installed.iter().filter(|(pin, _)| *pin != SINK) {
-            are_ready &= self.is_ready(&spec, pin, installed);
+        for (_, installed) in self.installed.iter().filter(|(pin, _)| *pin != SINK) {
+            are_ready &= self.is_ready(&spec, installed);
         }
         are_ready
     }
 
     /// A program of the group.
-    pub(super) fn preparation(&self, program: (Option<Hook>, Option<u8>)) -> Preparation {
+    pub(super) fn preparation(&self, hook: Option<Hook>) -> Preparation {
+        let program = hook.map(Hook::program);
         preparation(&self.host.borrow(), &self.spec, &self.directory, self.index, program)
     }
 
-    fn is_ready(&self, spec: &GroupSpec, pin: &str, installed: &Installed) -> bool {
-        let program = (Some(installed.place.hook), member_of(pin));
+    fn is_ready(&self, spec: &GroupSpec, installed: &Installed) -> bool {
+        let program = Some(installed.place.hook.program());
         let host = self.host.borrow();
         let preparation = preparation(&host, spec, &self.directory, self.index, program);
         host.waiting.borrow_mut().is_ready(preparation)
@@ -169,17 +189,17 @@ impl Group {
         let place = Place { directory: self.directory.clone(), ..installed.place.clone() };
         let kind = self.host.borrow().kind;
         let device = self.host.borrow_mut().finder.find(&place.interface, place.ifindex)?;
-        let preparation = self.preparation((Some(place.hook), member_of(pin)));
-        preparation.unmark();
+        let preparation = self.preparation(Some(place.hook));
+        if !in_place {
+            return self.attach_program(&place, device, preparation);
+        }
+        preparation.unmark(pin);
+        // Not the attached one: it stays until the new one runs, and the kernel attaches no program twice to a device.
         let mut object = self.host.borrow().waiting.borrow_mut().take(preparation.clone())?;
         let program = objects::load(&mut object, place.hook.program())?;
-        let same_device = self.mark_device(pin, device)?;
-        if in_place {
-            place.attach_in_place(program, kind)?;
-        } else {
-            place.attach(program, kind, same_device)?;
-        }
-        self.finish_attach(&place, preparation, object)
+        self.mark_device(pin, device)?;
+        place.attach_in_place(program, kind)?;
+        self.finish_attach(&place, &preparation, object)
     }
 
     /// The MAC of the group interface has changed.
@@ -317,28 +337,17 @@ pub(in crate::datapath) fn create_maps(host: &Host, directory: &Path, index: u32
         policy: HashPolicy::Connection,
         updelay: Duration::ZERO,
     };
-    let preparation = preparation(host, &spec, directory, index, (None, None));
+    let preparation = preparation(host, &spec, directory, index, None);
     host.waiting.borrow_mut().take(preparation).map(drop)
 }
 
-/// The datapath object with the constants of the group, and of a member for its ingress, and the program of this hook in it.
+/// The datapath object with the constants of the group, and the program of this name in it.
 pub(super) fn preparation(
     host: &Host,
     spec: &GroupSpec,
     directory: &Path,
     index: u32,
-    (hook, member): (Option<Hook>, Option<u8>),
-) -> Preparation {
-    preparation_of(host, spec, directory, index, (hook.map(Hook::program), member))
-}
-
-/// The program of this name, for this member.
-pub(super) fn preparation_of(
-    host: &Host,
-    spec: &GroupSpec,
-    directory: &Path,
-    index: u32,
-    (program, member): (Option<&'static str>, Option<u8>),
+    program: Option<&'static str>,
 ) -> Preparation {
     let [a, b, c, d, e, f] = spec.mac;
     let constants = Constants::of(&host.kernel)
@@ -347,14 +356,7 @@ pub(super) fn preparation_of(
         .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
         .word("POLICY", spec.policy as u32)
         .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
-        .word("SENTINEL", u32::from(host.sentinel.refused().is_none()))
-        .word("MEMBER", u32::from(member.unwrap_or(0)));
-    let pin = match (program, member) {
-        (Some(program), None) => program.to_owned(),
-        (Some(EARLY_DROP), Some(member)) => early_drop_pin(member),
-        (Some(program), Some(member)) => format!("{program}-{member}"),
-        (None, _) => String::new(),
-    };
+        .word("SENTINEL", u32::from(host.sentinel.refused().is_none()));
     let (maps, sentinel) = (directory.join("maps"), host.pins.sentinel());
     let own = SHAPES.iter().map(|shape| (shape.name, maps.join(shape.name)));
     let shared = SHARED.into_iter().map(|shared| (shared, sentinel.join(shared)));
@@ -365,6 +367,5 @@ pub(super) fn preparation_of(
         log: host.log,
         program,
         directory: directory.to_owned(),
-        pin,
     }
 }

@@ -14,6 +14,7 @@ use crate::{core::Time, datapath::Error};
 
 const USABLE: usize = offset_of!(Steering, usable) / 8;
 const RESERVE: usize = offset_of!(Steering, reserve) / 8;
+const INTERFACES: usize = offset_of!(Steering, interfaces) / 8;
 const CAST: usize = offset_of!(Steering, cast) / 8;
 
 pub(super) fn nanoseconds(time: Time) -> u64 {
@@ -94,6 +95,14 @@ impl Group {
             moving = preferred.filter(|member| returning.has(*member)).fold(moving, MemberSet::with);
         }
         Ok(moving)
+    }
+
+    /// Writes the interface index of a member, by which ingress finds its number; 0: none.
+    pub(super) fn set_interface(&self, number: u8, ifindex: u32) {
+        let (word, half) = (INTERFACES + usize::from(number) / 2, usize::from(number) % 2);
+        let mut pair = self.steering.load(word).to_ne_bytes();
+        pair[4 * half..4 * half + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        self.steering.store(word, u64::from_ne_bytes(pair));
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.

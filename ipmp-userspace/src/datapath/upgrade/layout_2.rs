@@ -13,11 +13,11 @@ use super::{Contents, Error, Monitored, read_array, read_hash, read_per_cpu};
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Member {
+    state: MemberStatus,
+    pad: u32,
     device: Device,
     mac: [u8; 6],
     lowers: u16,
-    state: MemberStatus,
-    pad: u32,
     name: [i8; 16],
     lower: [Device; MAX_LOWER],
 }
@@ -26,11 +26,12 @@ struct Member {
 #[repr(C)]
 struct Steering {
     usable: MemberSet,
+    test_addresses: u64,
+    received_since_ns: u64,
+    sent_since_ns: u64,
+    interfaces: [u32; MAX_MEMBERS],
     reserve: MemberSet,
     cast: Preference,
-    test_addresses: u64,
-    sent_since_ns: u64,
-    received_since_ns: u64,
     index: u64,
 }
 
@@ -56,10 +57,17 @@ impl From<Member> for maps::Member {
 }
 
 impl From<Steering> for maps::Steering {
-    fn from(
-        Steering { usable, reserve, cast, test_addresses, sent_since_ns, received_since_ns, index }: Steering,
-    ) -> Self {
-        Self { usable, reserve, cast, test_addresses, sent_since_ns, received_since_ns, index }
+    fn from(old: Steering) -> Self {
+        Self {
+            usable: old.usable,
+            test_addresses: old.test_addresses,
+            received_since_ns: old.received_since_ns,
+            sent_since_ns: old.sent_since_ns,
+            interfaces: old.interfaces,
+            reserve: old.reserve,
+            cast: old.cast,
+            index: old.index,
+        }
     }
 }
 
