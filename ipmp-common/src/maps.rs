@@ -37,6 +37,7 @@
 
 mod device;
 mod evidence;
+mod interfaces;
 mod replies;
 mod sentinel;
 mod source;
@@ -44,6 +45,7 @@ mod source;
 pub use self::{
     device::{Device, MAX_NAMESPACES, Offsets, link_state},
     evidence::{TCP_TIMEOUTS_BYTES, TIMEOUTS_PER_WINDOW, TcpConnection, TcpTimeout, timeout_window},
+    interfaces::Interfaces,
     replies::{
         ProbeReply, ProbeReplyKind, REPLIES_PER_WINDOW, ReplyCounters, ReplyWindows, echo_id_word, window,
     },
@@ -56,7 +58,7 @@ pub use self::{
 };
 use crate::address::Mac;
 pub use crate::address::{Ip, MacKey};
-use crate::steer::{MAX_MEMBERS, MemberSet, Preference};
+use crate::steer::{MemberSet, Preference};
 #[cfg(doc)]
 use crate::transition::{ActiveFlow, Usable};
 
@@ -144,8 +146,8 @@ pub struct Steering {
     pub received_since_ns: u64,
     /// The same of packets that leave ([`Replaced::sent_ns`]).
     pub sent_since_ns: u64,
-    /// Interface index of each member, by its number; 0: none. Ingress finds the member here.
-    pub interfaces: [u32; MAX_MEMBERS],
+    /// By which ingress finds the member that has received a packet.
+    pub interfaces: Interfaces,
     /// Members that the daemon excludes because their links flap: used only before a packet is lost.
     pub reserve: MemberSet,
     /// Preference of the members for multicast, broadcast and frames that are not IP.
@@ -392,7 +394,8 @@ mod tests {
     fn values_have_no_implicit_padding() {
         assert_eq!(size_of::<Device>(), 24);
         assert_eq!(size_of::<Member>(), 24 + 6 + 2 + 4 + 4 + 16 + MAX_LOWER * 24);
-        assert_eq!(size_of::<Steering>(), 56);
+        assert_eq!(size_of::<Interfaces>(), 8 + 4 * MAX_MEMBERS);
+        assert_eq!(size_of::<Steering>(), 56 + size_of::<Interfaces>());
         assert_eq!(size_of::<Address>(), 16);
         assert_eq!(size_of::<VlanKey>(), 24);
         assert_eq!(size_of::<StaleKey>(), 24);

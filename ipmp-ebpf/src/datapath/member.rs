@@ -24,14 +24,18 @@ use crate::{
     },
 };
 
-/// The number of the member with this interface, or [`NO_MEMBER`]. A subprogram, so that the verifier does not check what follows once for
-/// each number.
-#[unsafe(export_name = "member_of")]
-#[inline(never)]
+/// The number of the member with this interface, or [`NO_MEMBER`].
+#[inline(always)]
 pub fn of_interface(ifindex: u32) -> u32 {
-    let Some(words) = steering.get(0) else { return NO_MEMBER };
-    let number = words.interfaces.iter().position(|interface| *interface == ifindex);
-    number.map_or(NO_MEMBER, |number| number as u32)
+    let found = steering.get(0).and_then(|words| words.interfaces.find(ifindex));
+    found.unwrap_or_else(|| search_interface(ifindex))
+}
+
+/// A subprogram, so that the verifier does not check what follows once for each number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn search_interface(ifindex: u32) -> u32 {
+    steering.get(0).and_then(|words| words.interfaces.search(ifindex)).unwrap_or(NO_MEMBER)
 }
 
 /// Whether the member's device, and those below it, still exist and have a carrier: inlined for the fast path.

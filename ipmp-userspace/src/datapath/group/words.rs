@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 
 use ipmp_common::{
-    maps::{CaptureMode, Steering},
+    maps::{CaptureMode, Interfaces, Steering},
     steer::{MemberSet, Preference, SLOTS, slot},
     transition::{ACTIVE_FLOWS, ActiveFlow, Usable, place},
 };
@@ -99,10 +99,10 @@ impl Group {
 
     /// Writes the interface index of a member, by which ingress finds its number; 0: none.
     pub(super) fn set_interface(&self, number: u8, ifindex: u32) {
-        let (word, half) = (INTERFACES + usize::from(number) / 2, usize::from(number) % 2);
-        let mut pair = self.steering.load(word).to_ne_bytes();
-        pair[4 * half..4 * half + 4].copy_from_slice(&ifindex.to_ne_bytes());
-        self.steering.store(word, u64::from_ne_bytes(pair));
+        let words = std::array::from_fn(|word| self.steering.load(INTERFACES + word));
+        let words = Interfaces::from_words(words).with(number, ifindex).words();
+        // While some are stored, a packet may be looked up in vain: at the member that joins or leaves, or by its number, and then by a search.
+        words.into_iter().enumerate().for_each(|(word, value)| self.steering.store(INTERFACES + word, value));
     }
 
     /// Writes the `reserve` mask: members that transmit only before a packet is lost.

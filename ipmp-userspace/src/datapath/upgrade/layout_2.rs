@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::{Pod, maps::Map};
 use ipmp_common::{
-    maps::{self, AddressKind, Device, MAX_LOWER, MemberStatus},
+    maps::{self, AddressKind, Device, Interfaces, MAX_LOWER, MemberStatus},
     steer::{MAX_MEMBERS, MemberSet, Preference},
 };
 
@@ -29,7 +29,7 @@ struct Steering {
     test_addresses: u64,
     received_since_ns: u64,
     sent_since_ns: u64,
-    interfaces: [u32; MAX_MEMBERS],
+    interfaces: Interfaces,
     reserve: MemberSet,
     cast: Preference,
     index: u64,
