@@ -2,10 +2,7 @@
 //!
 //! [`Load`] measures any daemon; [`IdleGroups`] are groups of two members, [`crate::many_groups`] further ones of a daemon.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,9 +15,10 @@ use serde_json::Value;
 
 use crate::command::ip_batch;
 use crate::daemon::Daemon;
+use crate::kernel_memory::KernelMemory;
 use crate::many_groups::veth_pairs;
 use crate::network::Lab;
-use crate::process::{Memory, cpu_time, memory, number_after, wake_ups};
+use crate::process::{Memory, cpu_time, memory, wake_ups};
 use crate::{Namespace, TIMEOUT, wait_until};
 
 /// Members of each group.
@@ -55,10 +53,8 @@ pub struct Load {
     pub ticks: u64,
     /// Memory of the daemon.
     pub memory: Memory,
-    /// Memory of all BPF maps that are pinned for the groups and the sentinel, in bytes.
-    pub maps: u64,
-    /// The same of the programs.
-    pub programs: u64,
+    /// Memory of all maps and programs that are pinned for the groups and the sentinel.
+    pub kernel: KernelMemory,
 }
 
 impl<'lab> IdleGroups<'lab> {
@@ -168,35 +164,6 @@ fn pins(lab: &Lab) -> Result<PathBuf> {
     Ok(root.join(lab.host().cookie()?.to_string()))
 }
 
-/// `memlock` of the maps and of the programs that are pinned in the namespace's directory, each once.
-fn pinned_bytes(lab: &Lab) -> Result<(u64, u64)> {
-    let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
-    let mut left = vec![pins(lab)?];
-    while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                left.push(path);
-            } else if let Ok(pin) = MapData::from_pin(&path) {
-                // Pinned programs and links open in the same way.
-                let descriptor = pin.fd().as_fd().as_raw_fd();
-                let text = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
-                let (bytes, id) = match (number_after(&text, "map_id:"), number_after(&text, "prog_id:")) {
-                    (Some(id), _) => (&mut maps, id),
-                    (None, Some(id)) if number_after(&text, "link_id:").is_none() => (&mut programs, id),
-                    _ => continue,
-                };
-                bytes.insert(
-                    id,
-                    number_after(&text, "memlock:").context("no memlock in the fdinfo of a pin")?,
-                );
-            }
-        }
-    }
-    ensure!(!maps.is_empty() && !programs.is_empty(), "no pins in {}", pins(lab)?.display());
-    Ok((maps.values().sum(), programs.values().sum()))
-}
-
 impl Load {
     /// Measures a daemon of the lab's host for this time.
     pub fn measure(lab: &Lab, daemon: &Daemon<'_>, time: Duration) -> Result<Self> {
@@ -208,7 +175,6 @@ impl Load {
         let wake_ups = wake_ups(pid)? - before;
         let (used_after, ticked_after) = (cpu_time(pid)?, sentinel(lab)?);
         let time = began.elapsed();
-        let (maps, programs) = pinned_bytes(lab)?;
         Ok(Self {
             time,
             daemon: used_after - used,
@@ -216,8 +182,7 @@ impl Load {
             sentinel: Duration::from_nanos(ticked_after.spent_ns - ticked.spent_ns),
             ticks: ticked_after.ticks - ticked.ticks,
             memory: memory(pid)?,
-            maps,
-            programs,
+            kernel: KernelMemory::pinned(pins(lab)?)?,
         })
     }
 

@@ -71,6 +71,7 @@ pub mod host_routes;
 pub mod hosts_file;
 pub mod idle_groups;
 pub mod inbound_failover;
+pub mod kernel_memory;
 mod lane;
 pub mod link_failure;
 pub mod link_monitor;

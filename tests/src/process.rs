@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Memory of a process, in bytes (`/proc/PID/smaps_rollup`).
+/// Memory of a process, in bytes (`/proc/PID/smaps`).
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// Resident set size (Rss).
     pub resident: u64,
     /// Proportional set size (Pss): shared pages are divided by the number of processes that share them.
     pub proportional: u64,
+    /// Of the resident set: pages of BPF maps, which are the kernel's.
+    pub of_maps: u64,
 }
 
 /// CPU time of all threads of a process: fields 14 and 15 of its `stat`, in ticks.
@@ -37,14 +39,27 @@ pub fn idle_time() -> Result<Duration> {
 
 /// The current memory of a process.
 pub fn memory(pid: u32) -> Result<Memory> {
-    let path = format!("/proc/{pid}/smaps_rollup");
+    let path = format!("/proc/{pid}/smaps");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let bytes = |name: &str| {
-        number_after(&text, name)
-            .map(|kilobytes| kilobytes * 1024)
-            .with_context(|| format!("{path} has no {name}"))
-    };
-    Ok(Memory { resident: bytes("Rss:")?, proportional: bytes("Pss:")? })
+    memory_of(&text).with_context(|| format!("{path} has an unexpected format"))
+}
+
+fn memory_of(smaps: &str) -> Option<Memory> {
+    let mut memory = Memory { resident: 0, proportional: 0, of_maps: 0 };
+    let mut is_map = false;
+    for line in smaps.lines() {
+        let bytes = |name: &str| number_after(line, name).map(|kilobytes| kilobytes * 1024);
+        // The line of a mapping begins with its addresses.
+        if line.starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase()) {
+            is_map = line.ends_with("anon_inode:bpf-map");
+        } else if let Some(resident) = bytes("Rss:") {
+            memory.resident += resident;
+            memory.of_maps += if is_map { resident } else { 0 };
+        } else if let Some(proportional) = bytes("Pss:") {
+            memory.proportional += proportional;
+        }
+    }
+    (memory.resident > 0).then_some(memory)
 }
 
 /// How often the threads of a process have waited for something, and so were woken up, since they started.
@@ -115,6 +130,15 @@ mod tests {
     fn idle_time_is_that_of_all_cpus() {
         assert_eq!(idle_ticks("cpu  1 2 3 40 5 6 7 0 0 0\ncpu0 1 2 3 4 5 6 7 0 0 0\n"), Some(45));
         assert_eq!(idle_ticks("cpu0 1 2 3 4 5"), None);
+    }
+
+    #[test]
+    fn pages_of_maps_are_part_of_the_resident_set() {
+        let text = "7f0-7f1 rw-s 00000000 00:0f 77  anon_inode:bpf-map\nRss:   36 kB\nPss:   18 kB\nPss_Dirty: 3 kB\n\
+                    ff00-ff01 r-xp 00000000 fe:00 9 /usr/sbin/ipmpd\nRss:  100 kB\nPss:   50 kB\nVmFlags: rd ex\n";
+        let Memory { resident, proportional, of_maps } = memory_of(text).unwrap();
+        assert_eq!([resident, proportional, of_maps], [136, 68, 36].map(|kilobytes| kilobytes << 10));
+        assert!(memory_of("").is_none());
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn idle(groups: usize, time: Duration) {
             load.memory.resident / 1024,
             load.ticks,
             load.sentinel.as_nanos() as u64 / load.ticks.max(1),
-            load.maps / 1024
+            load.kernel.maps / 1024
         );
         assert!(load.ticks > 0, "the sentinel has no ticks: {load:?}");
         let ticks = load.ticks as f64 / load.time.as_secs_f64();

@@ -62,7 +62,7 @@ pub fn measure(groups: u32, seconds: u32) -> Result<Idle> {
         sentinel_percent,
         sentinel_ticks_per_s: load.ticks as f64 / load.time.as_secs_f64(),
         sentinel_tick_ns: load.sentinel.as_nanos() as f64 / load.ticks.max(1) as f64,
-        maps_bytes: load.maps,
+        maps_bytes: load.kernel.maps,
         target_percent: TARGET,
         target_met: daemon_percent + sentinel_percent < TARGET,
     })

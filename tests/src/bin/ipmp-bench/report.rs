@@ -95,7 +95,7 @@ JSON:
                      the program without the interrupt that it runs in; average time of a tick
     maps_bytes       memory of all BPF maps
   scale              targets, rows, failed (series of which not all rows could be measured, and why), warnings
-    targets          outage_ratio, attach_ms, show_ms, daemon_resident_bytes, idle_percent (of daemon and sentinel together)
+    targets          outage_ratio, attach_ms, show_ms, memory_bytes (of daemon and kernel, each page once), idle_percent (of daemon and sentinel together)
     rows             array, one for each number of a series: series (what grows: groups, the last one with many addresses; members,
                      addresses or routes of the group with traffic); groups, members, addresses (of all groups), routes;
                      outbound_outage_us (of a stream from the host while cables are pulled), outbound_lost_beyond (packets of it,
@@ -103,8 +103,8 @@ JSON:
                      member loses its carrier: p50, p95, p99, max, all), outage_ratio (its p50 to that of the first row of the
                      series); outage_during_attach_us (the same while NICs are attached to another group); nics, attach_ms (so many
                      NICs at once), reattach_ms (a member that was detached), show_ms (ipmpctl show --json): SPREAD; restart_ms
-                     (until a new daemon reports all groups), restart_cpu_ms; maps_bytes, programs_bytes (pinned ones, before the
-                     JIT compiler); daemon_percent, sentinel_percent, daemon_resident_bytes, daemon_proportional_bytes: as in idle
+                     (until a new daemon reports all groups), restart_cpu_ms; maps_bytes, programs_bytes (pinned ones, with what
+                     the JIT compiler makes of them), daemon_maps_bytes (pages of maps that are resident memory of the daemon as well); daemon_percent, sentinel_percent, daemon_resident_bytes, daemon_proportional_bytes: as in idle
   detection          fdts
     fdts             array, one for each failure detection time: fdt_ms, cuts, bound_us (it and the deadline of a probe),
                      later_than_bound (cuts detected later), discarded (probe rounds, because the daemon was late), missed

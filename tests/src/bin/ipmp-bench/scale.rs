@@ -39,7 +39,7 @@ const TARGETS: Targets = Targets {
     outage_ratio: 1.5,
     attach_ms: 1000.0,
     show_ms: 50.0,
-    daemon_resident_bytes: 128 << 20,
+    memory_bytes: 128 << 20,
     idle_percent: 2.0,
 };
 
@@ -52,8 +52,8 @@ pub struct Targets {
     pub attach_ms: f64,
     /// `ipmpctl show --json`.
     pub show_ms: f64,
-    /// Memory of the daemon.
-    pub daemon_resident_bytes: u64,
+    /// Memory of daemon and kernel together.
+    pub memory_bytes: u64,
     /// CPU time of the daemon and the sentinel together, without traffic.
     pub idle_percent: f64,
 }
@@ -128,9 +128,11 @@ pub struct Row {
     pub daemon_resident_bytes: u64,
     /// The same, where shared pages are divided by the number of their users.
     pub daemon_proportional_bytes: u64,
+    /// Of its resident memory: pages of maps.
+    pub daemon_maps_bytes: u64,
     /// Memory of all BPF maps.
     pub maps_bytes: u64,
-    /// Memory of all pinned programs, before the JIT compiler.
+    /// Memory of all pinned programs, and of what the JIT compiler makes of them.
     pub programs_bytes: u64,
 }
 
@@ -363,8 +365,9 @@ impl Scale {
             sentinel_percent,
             daemon_resident_bytes: load.memory.resident,
             daemon_proportional_bytes: load.memory.proportional,
-            maps_bytes: load.maps,
-            programs_bytes: load.programs,
+            daemon_maps_bytes: load.memory.of_maps,
+            maps_bytes: load.kernel.maps,
+            programs_bytes: load.kernel.programs,
         };
         eprintln!("ipmp-bench: {row}");
         self.rows.push(row);
@@ -401,6 +404,11 @@ fn restart(daemon: &mut Daemon<'_>, groups: usize) -> Result<(f64, f64)> {
 }
 
 impl Row {
+    /// Memory of daemon and kernel together, each page once.
+    pub fn memory_bytes(&self) -> u64 {
+        self.daemon_resident_bytes - self.daemon_maps_bytes + self.maps_bytes + self.programs_bytes
+    }
+
     /// Its numbers: `2 groups, 3 members, 2 addresses`.
     pub fn name(&self) -> String {
         let Self { groups, members, addresses, routes, .. } = self;
@@ -431,13 +439,14 @@ impl fmt::Display for Row {
         )?;
         write!(
             out,
-            "  idle: daemon {:.2} %, sentinel {:.2} % of a CPU   {:.1} MiB resident, {:.1} MiB proportional, maps {:.1} MiB, programs {:.1} MiB",
+            "  idle: daemon {:.2} %, sentinel {:.2} % of a CPU   {:.1} MiB resident, {:.1} MiB proportional, maps {:.1} MiB, programs {:.1} MiB, together {:.1} MiB",
             self.daemon_percent,
             self.sentinel_percent,
             mib(self.daemon_resident_bytes),
             mib(self.daemon_proportional_bytes),
             mib(self.maps_bytes),
-            mib(self.programs_bytes)
+            mib(self.programs_bytes),
+            mib(self.memory_bytes())
         )
     }
 }
@@ -448,11 +457,11 @@ impl fmt::Display for Scale {
         for row in &self.rows {
             writeln!(out, "  {}", row.to_string().replace('\n', "\n  "))?;
         }
-        let Targets { outage_ratio, attach_ms, show_ms, daemon_resident_bytes, idle_percent } = &self.targets;
+        let Targets { outage_ratio, attach_ms, show_ms, memory_bytes, idle_percent } = &self.targets;
         write!(
             out,
             "  targets: outage {outage_ratio} of the first, attach {attach_ms} ms, show {show_ms} ms, {} MiB, {idle_percent} % of a CPU",
-            daemon_resident_bytes >> 20
+            memory_bytes >> 20
         )?;
         for failed in &self.failed {
             write!(out, "\n  failed: {failed}")?;
