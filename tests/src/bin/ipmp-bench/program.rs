@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_GET: libc::c_long = 7;
 const PROG_TEST_RUN: libc::c_long = 10;
+const LINK_CREATE: libc::c_long = 28;
 const SCHED_CLS: u32 = 3;
 
 /// Offset of `ifindex` in `struct __sk_buff`.
@@ -50,6 +51,19 @@ struct Get {
     path: u64,
     descriptor: u32,
     flags: u32,
+}
+
+/// The same for BPF_LINK_CREATE.
+#[repr(C)]
+#[derive(Default)]
+struct Create {
+    program: u32,
+    ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    pad: u32,
+    revision: u64,
 }
 
 /// The same for BPF_PROG_TEST_RUN.
@@ -93,10 +107,20 @@ impl Program {
 
     /// A program that redirects every packet to an interface, without reading it.
     pub fn redirect_only(ifindex: u32) -> Result<Self> {
-        // r1 = ifindex; r2 = 0; call bpf_redirect; exit
+        Self::redirect(ifindex, 0)
+    }
+
+    /// The same, to the interface as if that had received it.
+    pub fn redirect_to_ingress(ifindex: u32) -> Result<Self> {
+        const BPF_F_INGRESS: u32 = 1;
+        Self::redirect(ifindex, BPF_F_INGRESS)
+    }
+
+    fn redirect(ifindex: u32, flags: u32) -> Result<Self> {
+        // r1 = ifindex; r2 = flags; call bpf_redirect; exit
         Self::load(&[
             instruction(0xb7, 1, ifindex),
-            instruction(0xb7, 2, 0),
+            instruction(0xb7, 2, flags),
             instruction(0x85, 0, 23),
             instruction(0x95, 0, 0),
         ])
@@ -141,6 +165,23 @@ impl Program {
     fn own(descriptor: libc::c_long) -> Self {
         // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
         Self { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } }
+    }
+
+    /// Attaches it by tcx (Linux 6.6) to a device of the calling thread's namespace, until the result is dropped.
+    pub fn attach(&self, ifindex: u32, is_egress: bool) -> Result<OwnedFd> {
+        // enum bpf_attach_type of linux/bpf.h: BPF_TCX_INGRESS, BPF_TCX_EGRESS.
+        let attach_type = if is_egress { 47 } else { 46 };
+        let mut create = Create {
+            program: self.descriptor.as_raw_fd() as u32,
+            ifindex,
+            attach_type,
+            ..Default::default()
+        };
+        // SAFETY: numbers alone.
+        let descriptor =
+            unsafe { bpf(LINK_CREATE, &mut create) }.context("cannot attach a program by tcx")?;
+        // SAFETY: as in `own`.
+        Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
     }
 
     /// Runs it on a packet of this device, `repeat` times. Changes to the packet are kept between repetitions.

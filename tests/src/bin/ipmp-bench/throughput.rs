@@ -1,10 +1,12 @@
 //! TCP bulk transfers and small UDP packets through a group and through a plain veth pair, in both directions.
 //!
-//! The host has two veth pairs of each kind to one other host, without a switch. One is the only member of a group, the other has an
-//! address itself. So the two paths differ only in the group.
+//! The host has three veth pairs of each kind to one other host, without a switch. One is the only member of a group, one has an address
+//! itself: these two paths differ only in the group. The address of the third is on another interface, and two programs redirect what
+//! passes, and do nothing else: no group that is made of an interface and programs can be faster.
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -14,6 +16,7 @@ use lab::production::GROUP;
 use lab::{Daemon, Lab, Namespace, softnet_drops, wait_until};
 use serde::{Deserialize, Serialize};
 
+use crate::program::Program;
 use crate::spread::Spread;
 use crate::veth::Veth;
 use crate::{flood, segment};
@@ -73,6 +76,8 @@ pub struct Bulks {
     pub plain_bits_per_s: Spread,
     /// Of both, in each round.
     pub ratio: Spread,
+    /// The same of programs that only redirect.
+    pub redirect_ratio: Spread,
     group_frame_bytes: f64,
     plain_frame_bytes: f64,
     /// Packets that the backlogs of all CPUs dropped during all transfers through the group.
@@ -90,6 +95,8 @@ pub struct Packets {
     pub plain_packets_per_s: Spread,
     /// Of both, in each round.
     pub ratio: Spread,
+    /// The same of programs that only redirect.
+    pub redirect_ratio: Spread,
     /// As of bulk transfers.
     pub group_backlog_drops: u64,
     /// As of bulk transfers.
@@ -103,12 +110,13 @@ struct Segments {
     plain_bytes: usize,
 }
 
-/// The two paths of a kind of veth pairs, with what was measured of each in both directions.
-struct Pair {
+/// The paths of a kind of veth pairs, with what was measured of each in both directions.
+struct Trio {
     veth: Veth,
-    /// Through the group, and not.
-    paths: [Path; 2],
-    results: [[Rounds; 2]; 2],
+    /// Through the group, not, and through programs that only redirect.
+    paths: [Path; 3],
+    results: [[Rounds; 3]; 2],
+    _redirects: [OwnedFd; 2],
 }
 
 /// A path between the host and the other host.
@@ -144,19 +152,19 @@ pub fn measure(rounds: u32, time: Duration) -> Result<Throughput> {
     let other = lab.namespace("other")?;
     other.ip("link set lo up")?;
     let daemon = Daemon::start_in(&lab)?;
-    let pairs = Veth::ALL.iter().enumerate();
-    let mut pairs = pairs
-        .map(|(number, &veth)| Pair::create(&lab, &other, &daemon, veth, number as u8))
+    let kinds = Veth::ALL.iter().enumerate();
+    let mut trios = kinds
+        .map(|(number, &veth)| Trio::create(&lab, &other, &daemon, veth, number as u8))
         .collect::<Result<Vec<_>>>()?;
     raise_priority();
     for round in 0..rounds {
-        for pair in &mut pairs {
-            pair.measure(round, time)?;
+        for trio in &mut trios {
+            trio.measure(round, time)?;
         }
     }
-    let default = &pairs[0].paths;
+    let default = &trios[0].paths;
     let [group_bytes, plain_bytes] = [default[0].longest_segment(time)?, default[1].longest_segment(time)?];
-    let mut all = pairs.iter().map(Pair::ratios);
+    let mut all = trios.iter().map(Trio::ratios);
     let Some(Other { bulk, packets, .. }) = all.next() else { unreachable!("there are kinds of veth pairs") };
     let target_met = bulk.outbound.ratio.median >= TARGET && bulk.inbound.ratio.median >= TARGET;
     Ok(Throughput {
@@ -172,26 +180,30 @@ pub fn measure(rounds: u32, time: Duration) -> Result<Throughput> {
     })
 }
 
-impl Pair {
-    /// Creates both paths, and the group of one of them, and waits until packets pass.
+impl Trio {
+    /// Creates the paths, the group of one of them and the programs of another, and waits until packets pass.
     fn create(lab: &Lab, other: &Namespace, daemon: &Daemon<'_>, veth: Veth, number: u8) -> Result<Self> {
         let path = |name: String, network: u8| Path::create(lab, other, veth, &name, network);
-        let paths =
-            [path(format!("group{number}"), 2 * number)?, path(format!("plain{number}"), 2 * number + 1)?];
-        let [group, plain] = &paths;
+        let paths = [
+            path(format!("group{number}"), 3 * number)?,
+            path(format!("plain{number}"), 3 * number + 1)?,
+            path(format!("bare{number}"), 3 * number + 2)?,
+        ];
+        let [group, plain, bare] = &paths;
         let name = if number == 0 { GROUP.to_owned() } else { format!("test{number}") };
         daemon.ctl(&format!("create {name} --address {}/24", group.host_address))?;
         daemon.ctl(&format!("attach {} --group {name}", group.near.interface))?;
         lab.host().ip(&format!("addr add {}/24 dev {}", plain.host_address, plain.near.interface))?;
+        let _redirects = redirect_between(lab.host(), bare, &format!("over{number}"))?;
         for path in &paths {
             path.wait_reachable()?;
         }
-        Ok(Self { veth, paths, results: Default::default() })
+        Ok(Self { veth, paths, results: Default::default(), _redirects })
     }
 
-    /// A round. The order alternates, so that effects of one transfer on the next are the same for both paths.
+    /// A round. The order alternates, so that effects of one transfer on the next are the same for all paths.
     fn measure(&mut self, round: u32, time: Duration) -> Result<()> {
-        let order = if round.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        let order = if round.is_multiple_of(2) { [0, 1, 2] } else { [2, 1, 0] };
         for (results, direction) in self.results.iter_mut().zip([Direction::Outbound, Direction::Inbound]) {
             for which in order {
                 self.paths[which].bulk(direction, time, &mut results[which])?;
@@ -212,6 +224,27 @@ impl Pair {
         let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
         Other { veth: self.veth.name(), bulk, packets }
     }
+}
+
+/// Gives the address of a path to an interface on top, made as that of a group is where the kernel has no dummy, and attaches the programs
+/// between the two.
+fn redirect_between(host: &Namespace, path: &Path, top: &str) -> Result<[OwnedFd; 2]> {
+    let near = &path.near.interface;
+    host.ip(&format!("link add {top} type veth peer name {top}x"))?;
+    // The program leaves the MAC in the frame.
+    let mac = host.link(near)?.mac;
+    host.ip(&format!("link set dev {top} address {}", ipmp_common::address::Mac::from(mac)))?;
+    for interface in [top, &format!("{top}x")] {
+        host.ip(&format!("link set dev {interface} up"))?;
+    }
+    host.ip(&format!("addr add {}/24 dev {top}", path.host_address))?;
+    let [near, top] = [host.link(near)?.index, host.link(top)?.index];
+    host.run(|| {
+        Ok([
+            Program::redirect_only(near)?.attach(top, true)?,
+            Program::redirect_to_ingress(top)?.attach(near, false)?,
+        ])
+    })
 }
 
 /// Gives this thread, and the threads that it starts later, the lowest nice value. The daemon, which is already running,
@@ -304,11 +337,12 @@ fn ratio(group: &[f64], plain: &[f64]) -> Spread {
 }
 
 impl Bulks {
-    fn of([group, plain]: &[Rounds; 2]) -> Self {
+    fn of([group, plain, redirect]: &[Rounds; 3]) -> Self {
         Self {
             group_bits_per_s: Spread::of(&group.bits),
             plain_bits_per_s: Spread::of(&plain.bits),
             ratio: ratio(&group.bits, &plain.bits),
+            redirect_ratio: ratio(&redirect.bits, &plain.bits),
             group_frame_bytes: group.frame_bytes(),
             plain_frame_bytes: plain.frame_bytes(),
             group_backlog_drops: group.bulk_drops,
@@ -318,11 +352,12 @@ impl Bulks {
 }
 
 impl Packets {
-    fn of([group, plain]: &[Rounds; 2]) -> Self {
+    fn of([group, plain, redirect]: &[Rounds; 3]) -> Self {
         Self {
             group_packets_per_s: Spread::of(&group.packets),
             plain_packets_per_s: Spread::of(&plain.packets),
             ratio: ratio(&group.packets, &plain.packets),
+            redirect_ratio: ratio(&redirect.packets, &plain.packets),
             group_backlog_drops: group.packet_drops,
             plain_backlog_drops: plain.packet_drops,
         }
@@ -334,19 +369,20 @@ impl fmt::Display for Throughput {
         writeln!(out, "throughput: {} rounds of {} ms per path, medians", self.rounds, self.transfer_ms)?;
         writeln!(
             out,
-            "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>11}",
-            "", "group", "plain veth", "ratio", "quartiles", "frame bytes"
+            "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>13} {:>11}",
+            "", "group", "plain veth", "ratio", "quartiles", "redirect only", "frame bytes"
         )?;
         for (name, path) in [("outbound", &self.bulk.outbound), ("inbound", &self.bulk.inbound)] {
             let [group, plain] =
                 [path.group_bits_per_s, path.plain_bits_per_s].map(|bits| bits.map(|bits| bits / 1e9));
             writeln!(
                 out,
-                "  {:<26} {:>10.2} {:>10.2} {}   {:.0} / {:.0}",
+                "  {:<26} {:>10.2} {:>10.2} {} {:>13.3}   {:.0} / {:.0}",
                 format!("TCP bulk {name}, Gbit/s"),
                 group.median,
                 plain.median,
                 show_ratio(path.ratio),
+                path.redirect_ratio.median,
                 path.group_frame_bytes,
                 path.plain_frame_bytes
             )?;
@@ -356,11 +392,12 @@ impl fmt::Display for Throughput {
                 .map(|packets| packets.map(|packets| packets / 1e3));
             writeln!(
                 out,
-                "  {:<26} {:>10.1} {:>10.1} {}",
+                "  {:<26} {:>10.1} {:>10.1} {} {:>13.3}",
                 format!("64 bytes {name}, 1000/s"),
                 group.median,
                 plain.median,
-                show_ratio(path.ratio)
+                show_ratio(path.ratio),
+                path.redirect_ratio.median
             )?;
         }
         writeln!(

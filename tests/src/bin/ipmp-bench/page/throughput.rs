@@ -6,7 +6,9 @@ use crate::spread::Spread;
 use crate::throughput::{Bulks, Packets, Throughput};
 
 const CLAIM: &str = "TCP bulk transfers, and UDP packets of 64 bytes as fast as one thread sends them, through a group of one NIC and through a plain NIC that has \
-     the address itself, in turn. Ratios are those within a round, medians (quartiles). *veth* is a pair as the kernel makes it, whose \
+     the address itself, in turn. Ratios are those within a round, medians (quartiles). *Redirect only* is a NIC with an interface on top that has the \
+     address, and two programs between them that redirect what passes and do nothing else: what the kernel needs for a second interface, \
+     whatever the programs decide. The sender of packets of 64 bytes runs on one CPU and the receiver on another. *veth* is a pair as the kernel makes it, whose \
      packets pass the backlog queue of a CPU; with GRO the driver uses NAPI instead, with one or several queues; RPS distributes flows to \
      the backlogs of all CPUs. Each transfer is one flow, so several queues do not make it faster. *Dropped* is what the backlogs of all \
      CPUs dropped during all transfers of a kind (second column of `/proc/net/softnet_stat`), through the group and through the plain NIC.";
@@ -17,6 +19,7 @@ struct Case {
     group: Spread,
     plain: Spread,
     ratio: Spread,
+    redirect_ratio: Spread,
     drops: [u64; 2],
     target: Option<f64>,
 }
@@ -29,6 +32,7 @@ impl Case {
             group: gigabits(bulk.group_bits_per_s),
             plain: gigabits(bulk.plain_bits_per_s),
             ratio: bulk.ratio,
+            redirect_ratio: bulk.redirect_ratio,
             drops: [bulk.group_backlog_drops, bulk.plain_backlog_drops],
             target,
         }
@@ -41,6 +45,7 @@ impl Case {
             group: millions(packets.group_packets_per_s),
             plain: millions(packets.plain_packets_per_s),
             ratio: packets.ratio,
+            redirect_ratio: packets.redirect_ratio,
             drops: [packets.group_backlog_drops, packets.plain_backlog_drops],
             target,
         }
@@ -86,11 +91,14 @@ pub fn section(throughput: &Throughput) -> Section {
 }
 
 fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
-    let rows = cases.iter().map(|case| Bars { target: case.target, ..Bars::ours(&case.name, [case.ratio]) });
+    let rows = cases.iter().map(|case| Bars {
+        target: case.target,
+        ..Bars::ours(&case.name, [case.ratio, case.redirect_ratio])
+    });
     let plot = Plot {
         name: name.into(),
         title: format!("{title}, ratio of a group to a plain NIC (bar median, line quartiles)"),
-        series: vec!["ratio"],
+        series: vec!["group", "programs that only redirect"],
         scale: Scale::Linear,
         rows: rows.collect(),
     };
@@ -101,6 +109,7 @@ fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
             format!("{:.2}", case.plain.median),
             bold(case.ratio.quartiles(3), case.is_missed()),
             case.target.map_or_else(|| "-".into(), |target| target.to_string()),
+            case.redirect_ratio.quartiles(3),
             format!("{} / {}", case.drops[0], case.drops[1]),
         ]
     });
@@ -109,6 +118,7 @@ fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
         &format!("plain NIC, {unit}"),
         "ratio",
         "target",
+        "redirect only, ratio",
         "dropped, group / plain",
     ];
     Part { title: Some(title), plots: vec![plot], table: table(&head, cells), ..Part::default() }
