@@ -77,11 +77,11 @@ impl Toolchain {
         let bins = ["build", "--bins", "--features", &features];
         run(self.cargo(objects, &bins)?, "compiling the eBPF programs")?;
         for name in OBJECTS {
-            finish(&built.join(name), &objects.out_dir.join(name))?;
+            finish(&built.join(name), &objects.out_dir.join(name), false)?;
         }
         let log = ["build", "--bin", OBJECTS[0], "--features", "log", "--features", &features];
         run(self.cargo(objects, &log)?, "compiling the eBPF datapath with its log")?;
-        finish(&built.join(OBJECTS[0]), &objects.out_dir.join(DATAPATH_LOG))
+        finish(&built.join(OBJECTS[0]), &objects.out_dir.join(DATAPATH_LOG), true)
     }
 
     /// A cargo command on the eBPF crate with all the flags of the recipe, such as `build` or `check`.
@@ -129,10 +129,12 @@ fn is_foreign(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || NAMES.contains(&name)
 }
 
-/// Copies a linked object, with the names that `bpftool` expects in its BTF.
-fn finish(linked: &Path, object: &Path) -> Result<(), Missing> {
+/// Copies a linked object, with the names that `bpftool` expects in its BTF. `keeps_lines`: with the lines of source, for debugging.
+fn finish(linked: &Path, object: &Path, keeps_lines: bool) -> Result<(), Missing> {
     let bytes = fs::read(linked).map_err(Missing::file(linked))?;
-    let finished = btf::name_chars(&bytes).ok_or_else(|| io::Error::other("it has no BTF"));
+    let named = btf::name_chars(&bytes);
+    let finished = if keeps_lines { named } else { named.and_then(|object| btf::without_lines(&object)) };
+    let finished = finished.ok_or_else(|| io::Error::other("it has no BTF, or an unexpected one"));
     fs::write(object, finished.map_err(Missing::file(linked))?).map_err(Missing::file(object))
 }
 
