@@ -92,7 +92,8 @@ struct Oldest {
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn forget_oldest() -> u32 {
-    let mut oldest = Oldest { sender: [0; 2], seen_ns: u64::MAX };
+    // As in `slow_path`.
+    let mut oldest = Oldest { sender: [black_box(0); 2], seen_ns: u64::MAX };
     let map = (&raw const learnt).cast_mut().cast();
     // SAFETY: a map, and a callback for its types with the address of `oldest`.
     let turns =
@@ -112,7 +113,8 @@ extern "C" fn keep_oldest(
     unsafe {
         let seen_ns = (*learnt_sender).seen_ns;
         if seen_ns < (*oldest).seen_ns {
-            *oldest = Oldest { sender: (*sender).words(), seen_ns };
+            let words = sender.cast::<u64>();
+            *oldest = Oldest { sender: [words.read(), words.add(1).read()], seen_ns };
         }
     }
     0
@@ -144,13 +146,15 @@ const MAX_AT: usize = 0x7f;
 /// Writes the member's MAC to an ARP packet. False if the packet is truncated.
 #[inline(always)]
 pub fn write_arp_mac(frame: &Frame, at: usize, mac: [u8; 6]) -> bool {
-    let at = at & MAX_AT;
+    let (at, mac) = (at & MAX_AT, Mac::from(mac));
     [Arp::SENDER_MAC, Arp::TARGET_MAC].iter().all(|field| {
         let Some(place) = frame.place::<[u8; 6]>(at + field) else { return false };
         // SAFETY: inside the packet; the verifier requires a write through the compared pointer.
         unsafe {
             if Mac::from(place.read_unaligned()) == group_mac() {
-                place.write_unaligned(mac);
+                // As words: for six bytes the compiler would call `memmove`.
+                place.cast::<u32>().write_unaligned(mac.0 as u32);
+                place.byte_add(4).cast::<u16>().write_unaligned((mac.0 >> 32) as u16);
             }
         }
         true

@@ -35,8 +35,7 @@ pub fn list(hash: u32) -> Option<Preference> {
 
 /// Whether an untagged packet is the first one of a TCP connection in its direction: 1 or 0. Headers between IPv6 and TCP are not
 /// read. By helpers: the verifier does not follow an offset that is read from the packet.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[inline(always)]
 pub fn opens_connection(skb: *mut __sk_buff) -> u32 {
     let ctx = &TcContext::new(skb);
     let byte = |offset: u32| ctx.load::<u8>(UNTAGGED + offset as usize).unwrap_or(0);

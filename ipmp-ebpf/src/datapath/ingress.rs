@@ -95,22 +95,21 @@ fn may_be_own(frame: &Frame, ethertype: u16) -> bool {
 }
 
 /// After a failure, until the daemon knows the time: stamps the first packet for a data address that another member received before.
-#[inline(never)]
-fn stamp_received(destination: &Ip, this: u32) -> u32 {
+#[inline(always)]
+fn stamp_received(destination: &Ip, this: u32) {
     let since_ns = steering.get(0).map_or(0, |words| words.received_since_ns);
     // SAFETY: as in `owner`.
-    let Some(address) = (unsafe { addresses.get(destination) }) else { return 0 };
+    let Some(address) = (unsafe { addresses.get(destination) }) else { return };
     if !matches!(address.kind, AddressKind::Data) || address.member == this {
-        return 0;
+        return;
     }
-    let Some(mine) = replaced.get_ptr_mut(address.member) else { return 0 };
+    let Some(mine) = replaced.get_ptr_mut(address.member) else { return };
     // SAFETY: a field of a per-CPU value, and a helper without arguments.
     unsafe {
         if (*mine).received_ns < since_ns {
             (*mine).received_ns = bpf_ktime_get_ns();
         }
     }
-    1
 }
 
 /// Whether the device was moved to another network namespace, where this program must not redirect anything.

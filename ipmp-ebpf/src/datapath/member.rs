@@ -38,9 +38,9 @@ fn search_interface(ifindex: u32) -> u32 {
     steering.get(0).and_then(|words| words.interfaces.search(ifindex)).unwrap_or(NO_MEMBER)
 }
 
-/// Whether the member's device, and those below it, still exist and have a carrier: inlined for the fast path.
+/// Whether the member's device, and those below it, still exist and have a carrier.
 #[inline(always)]
-fn can_transmit_inline(member: &Member) -> bool {
+pub fn can_transmit(member: &Member) -> bool {
     READ_DEVICES.load() == 0
         || (device::state(&member.device).is_some_and(link_state::can_transmit)
             && (member.lowers == 0 || lowers_can_transmit(member)))
@@ -58,12 +58,6 @@ fn lowers_can_transmit(member: &Member) -> bool {
         }
     }
     true
-}
-
-/// The same as a subprogram, for the slow path.
-#[inline(never)]
-pub fn can_transmit(member: &Member) -> bool {
-    can_transmit_inline(member)
 }
 
 /// The callback of `bpf_loop`: one place of the list.
@@ -110,24 +104,23 @@ fn select_number(list: u64, which: u32) -> u32 {
 const HINTS_APART_NS: u64 = 50_000_000;
 
 /// A live member has no carrier: makes the sentinel tick at once. Where it does not run, wakes the daemon, which then reads the links.
-#[unsafe(no_mangle)]
-#[inline(never)]
-fn report_lost_carrier() -> u32 {
-    let Some(value) = clock.get_ptr_mut(0) else { return 0 };
+#[inline(always)]
+fn report_lost_carrier() {
+    let Some(value) = clock.get_ptr_mut(0) else { return };
     // SAFETY: a value of the map, which the sentinel does not write where it does not run.
     unsafe {
         if SENTINEL.load() != 0 {
-            return u32::from(request_tick(value));
+            request_tick(value);
+            return;
         }
         let last = &raw mut (*value).settings.requested_ns;
         let now = bpf_ktime_get_ns();
         if now - last.read_volatile() < HINTS_APART_NS {
-            return 0;
+            return;
         }
         last.write_volatile(now);
     }
     arp_nd::wake(HintKind::Live);
-    1
 }
 
 /// The entry of a flow in the table, which exists while members are in transition.
@@ -137,8 +130,7 @@ fn active_flow(hash: u32) -> Option<NonNull<ActiveFlow>> {
 }
 
 /// While members are in transition: the member on which a flow is active, if it can transmit.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[inline(always)]
 fn active_member(hash: u32) -> u32 {
     let Some(words) = steering.get(0) else { return NO_MEMBER };
     let Some(entry) = active_flow(hash) else { return NO_MEMBER };
@@ -155,14 +147,12 @@ fn active_member(hash: u32) -> u32 {
 
 /// Writes that a flow is active on a member. Packets on two processors may overwrite each other: with the same member, as nearly
 /// always, it makes no difference.
-#[unsafe(no_mangle)]
-#[inline(never)]
-fn record_active(hash: u32, number: u32) -> u32 {
+#[inline(always)]
+fn record_active(hash: u32, number: u32) {
     if let Some(entry) = active_flow(hash) {
         // SAFETY: a helper without arguments, and a word of the map, as above.
         unsafe { entry.write_volatile(ActiveFlow::new(number as u8, bpf_ktime_get_ns())) };
     }
-    number
 }
 
 /// The member that transmits a packet by its flow, with [`REPLACES`] if it replaces one that cannot. While members are in transition,
@@ -226,7 +216,7 @@ pub fn most_preferred(list: Preference, mask: MemberSet) -> Option<(u32, &'stati
         return None;
     }
     let member = members.get(number as u32)?;
-    can_transmit_inline(member).then_some((number as u32, member))
+    can_transmit(member).then_some((number as u32, member))
 }
 
 /// Sends the packet through a member that can transmit.
