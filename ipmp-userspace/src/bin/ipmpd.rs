@@ -41,6 +41,7 @@ const FILES: u64 = 65536;
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    daemon::memory::keep_threshold();
     let arguments = Arguments::parse();
     if !arguments.teardown {
         // Before any thread is created, which would have them delivered.

@@ -27,7 +27,7 @@ use super::{
     group::{conflicts, deadline, membership_reports, probe_replies, sysctls, tasks::TaskResult},
     hints, kernel_changes, loading,
     manager::Manager,
-    operations, returns,
+    memory, operations, returns,
     startup::{self, Error, lock::Lock},
     statistics, tcp_evidence, tcp_losses,
 };
@@ -147,7 +147,7 @@ impl EventLoop {
         if let Some(removed) = startup::dead_namespaces::remove() {
             event_loop.manager.log(&Trigger::Start, None, &removed);
         }
-        loading::release_memory();
+        memory::release();
         if let Err(error) = priority::set_realtime() {
             log::info!(
                 "no real-time priority: {error}; with CAP_SYS_NICE announcements would be in time on a busy machine, too"

@@ -13,10 +13,9 @@ use std::{
     time::Duration,
 };
 
-use nix::libc;
 use tokio::sync::oneshot;
 
-use super::{clock::now, group::tasks::TaskResult, hints, manager::Manager};
+use super::{clock::now, group::tasks::TaskResult, hints, manager::Manager, memory};
 use crate::datapath::{self, Loader, Preparation, Prepared};
 
 /// How often the watchdog of the service manager is fed meanwhile: a slow host may take longer than its time.
@@ -33,7 +32,7 @@ pub async fn load(manager: &mut Manager, programs: Vec<Preparation>) -> Result<(
     let work = move || {
         // The daemon has ended.
         let _ = sender.send(load_all(&programs));
-        release_memory();
+        memory::release();
     };
     if let Err(error) = thread::Builder::new().name("load".into()).spawn(work) {
         log::debug!("no thread loads the programs: {error}; they are loaded when they are attached");
@@ -83,15 +82,6 @@ fn load_all(programs: &[Preparation]) -> Result<Vec<Prepared>, datapath::Error> 
     Ok(loaded)
 }
 
-/// Returns free memory to the kernel: the types of the kernel were parsed for each loader, and the C library would keep that memory.
-pub fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: no pointers.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// Loads what groups need, beside the loop. The results arrive as [`TaskResult::Loaded`].
 pub fn load_wanted(manager: &mut Manager) {
     let wanted = manager.datapath.take_wanted();
@@ -108,7 +98,7 @@ pub fn load_wanted(manager: &mut Manager) {
             let _ = results.send(TaskResult::Loaded(Box::new((preparation.clone(), program))));
         }
         drop(loader);
-        release_memory();
+        memory::release();
     };
     if let Err(source) = thread::Builder::new().name("load".into()).spawn(work) {
         log::debug!("no thread loads the programs: {source}; they are loaded when they are attached");

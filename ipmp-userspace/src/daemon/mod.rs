@@ -6,6 +6,7 @@
 //! | `hints` | messages of the datapath: a member has failed |
 //! | `loading` | loading programs while the loop reacts to failures |
 //! | `manager` | the state that all share |
+//! | [`memory`] | returning free memory to the kernel |
 //! | `kernel_changes` | changes of devices, addresses, neighbours and routes |
 //! | `operations` | requests of clients, one file a verb |
 //! | `group` | one running group: its state machine, devices and maps |
@@ -38,6 +39,7 @@ mod hints;
 mod kernel_changes;
 mod loading;
 mod manager;
+pub mod memory;
 pub mod migration;
 pub mod mpathd;
 mod operations;
