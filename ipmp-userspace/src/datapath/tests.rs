@@ -471,6 +471,7 @@ fn hash_policy_changes_in_place_and_capture_mode_persists() {
         group.attach(&first).unwrap();
         group.set_policy(HashPolicy::Flow).unwrap();
         assert_eq!(group.policy(), HashPolicy::Flow);
+        assert!(datapath.missing(vec![group.prepare_ingress()]).is_empty(), "ingress stays as it is");
         group.set_capture(CaptureMode::On);
         wait_for("copies are made", || group.is_captured());
         drop((group, datapath));

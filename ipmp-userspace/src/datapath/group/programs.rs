@@ -350,11 +350,13 @@ pub(super) fn preparation(
     program: Option<&'static str>,
 ) -> Preparation {
     let [a, b, c, d, e, f] = spec.mac;
+    let is_egress = program == Some(Hook::Egress.program());
     let constants = Constants::of(&host.kernel)
         .word("GROUP", index)
         .word("GROUP_IFINDEX", spec.ifindex)
         .long("GROUP_MAC", u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
-        .word("POLICY", spec.policy as u32)
+        // Others stay as they are when it changes.
+        .word("POLICY", if is_egress { spec.policy as u32 } else { 0 })
         .word("READ_DEVICES", u32::from(host.finder.reads_kernel_memory()))
         .word("SENTINEL", u32::from(host.sentinel.refused().is_none()));
     let (maps, sentinel) = (directory.join("maps"), host.pins.sentinel());
