@@ -4,8 +4,8 @@
 //! another name, so the name is changed in the section `.BTF` of the object: a new section with one more string, at the end of
 //! the file.
 //!
-//! The kernel keeps the types and the lines of source for each loaded program, some 100 KiB of 170. It shows the lines in the verifier's
-//! log alone: so they are removed from the sections `.BTF.ext` and `.BTF`. Formats: Linux `Documentation/bpf/btf.rst`, and `elf.h`.
+//! The kernel keeps the lines of source of each loaded program, some 70 KiB, and shows them in the verifier's log alone: so they are
+//! removed from the sections `.BTF.ext` and `.BTF`. Formats: Linux `Documentation/bpf/btf.rst`, and `elf.h`.
 
 /// Offset of the table of sections in the ELF header, then of the size and the number of its entries.
 const TABLE: usize = 40;
