@@ -25,13 +25,16 @@
 
 mod smooth;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ipmp_common::steer::{MAX_MEMBERS, MemberSet, Preference, SLOTS};
 
-/// The preference lists of a group. Copies share memory, and compare equal at no cost.
+/// The preference lists of a group. Copies share memory, and compare equal at no cost; so do those of groups with equal lists.
 #[derive(Clone, Debug)]
 pub struct Slots(Arc<[Preference; SLOTS]>);
+
+/// The lists of all groups, each once.
+static ALL: Mutex<Vec<Weak<[Preference; SLOTS]>>> = Mutex::new(Vec::new());
 
 impl PartialEq for Slots {
     fn eq(&self, other: &Self) -> bool {
@@ -50,14 +53,21 @@ impl Default for Slots {
 impl From<Box<[Preference; SLOTS]>> for Slots {
     /// Lists as a map holds them; a killed daemon may have left anything there.
     fn from(lists: Box<[Preference; SLOTS]>) -> Self {
-        Self(lists.into())
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| known.strong_count() > 0);
+        if let Some(same) = all.iter().filter_map(Weak::upgrade).find(|known| **known == *lists) {
+            return Self(same);
+        }
+        let lists = lists.into();
+        all.push(Arc::downgrade(&lists));
+        Self(lists)
     }
 }
 
 impl Slots {
     /// The lists of a group without members.
     pub fn new() -> Self {
-        Self(Arc::new([Preference::EMPTY; SLOTS]))
+        Box::new([Preference::EMPTY; SLOTS]).into()
     }
 
     /// The lists, by slot.

@@ -226,3 +226,21 @@ proptest! {
         }
     }
 }
+
+/// 32 KiB for each group.
+#[test]
+fn equal_lists_share_memory_while_a_group_has_them() {
+    let members = |weight| [(0, weight), (3, 1), (7, 1)];
+    let one = Slots::new().rebuild(&members(2));
+    let same = Slots::new().rebuild(&members(2));
+    let other = Slots::new().rebuild(&members(3));
+    assert!(Arc::ptr_eq(&one.0, &same.0) && !Arc::ptr_eq(&one.0, &other.0));
+    let known = |lists: &[Preference; SLOTS]| {
+        let all = ALL.lock().unwrap();
+        all.iter().filter_map(Weak::upgrade).filter(|known| **known == *lists).count()
+    };
+    let lists = one.to_lists();
+    assert_eq!(known(&lists), 1);
+    drop((one, same));
+    assert_eq!(known(&lists), 0);
+}
