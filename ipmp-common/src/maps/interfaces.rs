@@ -13,6 +13,7 @@ pub struct Interfaces {
 }
 
 /// Its size in words, each of which user space stores atomically.
+#[cfg(feature = "user")]
 const WORDS: usize = size_of::<Interfaces>() / 8;
 
 const fn place(ifindex: u32) -> u32 {

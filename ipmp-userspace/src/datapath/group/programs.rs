@@ -80,7 +80,7 @@ impl Group {
             let same_device = self.mark_device(&place.pin, device)?;
             match place.attach(&mut program, kind, same_device) {
                 Ok(()) => return self.record_attached(place, &preparation, &program),
-                // As when it is there already, by a link that nobody holds: the kernel attaches no program twice to a device.
+                // As when it is there already, by a link without a pin: the kernel attaches no program twice to a device.
                 Err(error) => log::debug!("{error}; another one is loaded"),
             }
         }
