@@ -82,11 +82,11 @@ JSON:
                      connection_ns or segment_ns: time of all runs for each connection or segment
   throughput         rounds, transfer_ms, bulk, packets, segments, target_ratio, target_met, target_packets_ratio
                      (outbound, inbound), others
-    bulk             outbound and inbound: group_bits_per_s, plain_bits_per_s; ratio, redirect_ratio (within each round, to
-                     the plain one: of the group, and of two interfaces whose programs only redirect): SPREAD each;
-                     group_frame_bytes, plain_frame_bytes: average bytes of a frame at the member (unsegmented),
-                     group_backlog_drops, plain_backlog_drops: packets that the backlogs of all CPUs dropped meanwhile
-    packets          the same with group_packets_per_s, plain_packets_per_s: UDP packets of 64 bytes received
+    bulk, packets    outbound and inbound: group_per_s, plain_per_s (bits of bulk transfers, UDP packets of 64 bytes); ratio,
+                     redirect_ratio (within each round, to the plain one: of the group, and of two interfaces whose programs
+                     only redirect): SPREAD each; group_backlog_drops, plain_backlog_drops: packets that the backlogs of all
+                     CPUs dropped meanwhile
+    frame_bytes      outbound and inbound: group, plain: average bytes of a frame of bulk transfers at the member (unsegmented)
     segments         group_bytes, plain_bytes: the longest frame of a bulk transfer from the host at the member
     others           array, one for each other kind of veth pairs: veth (offloads and queues), bulk, packets
   idle               groups, members (of all groups), seconds, target_percent (of one CPU, for both together), target_met

@@ -34,9 +34,11 @@ pub struct Throughput {
     /// Duration of a transfer.
     pub transfer_ms: u64,
     /// TCP bulk transfers.
-    pub bulk: Both<Bulks>,
+    pub bulk: Both<Transfers>,
     /// UDP packets of 64 bytes.
-    pub packets: Both<Packets>,
+    pub packets: Both<Transfers>,
+    /// Of bulk transfers.
+    frame_bytes: Both<FrameBytes>,
     segments: Segments,
     /// The target of bulk transfers, in both directions.
     pub target_ratio: f64,
@@ -53,9 +55,9 @@ pub struct Other {
     /// Offloads and queues.
     pub veth: String,
     /// TCP bulk transfers.
-    pub bulk: Both<Bulks>,
+    pub bulk: Both<Transfers>,
     /// UDP packets of 64 bytes.
-    pub packets: Both<Packets>,
+    pub packets: Both<Transfers>,
 }
 
 /// Results for both directions, named from the host.
@@ -67,40 +69,28 @@ pub struct Both<T> {
     pub inbound: T,
 }
 
-/// TCP bulk transfers.
+/// Transfers of one kind in one direction.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Bulks {
-    /// Received through the group.
-    pub group_bits_per_s: Spread,
+pub struct Transfers {
+    /// Received through the group: bits per second of bulk transfers, else packets per second.
+    pub group_per_s: Spread,
     /// Received through the plain veth.
-    pub plain_bits_per_s: Spread,
+    pub plain_per_s: Spread,
     /// Of both, in each round.
     pub ratio: Spread,
     /// The same of programs that only redirect.
     pub redirect_ratio: Spread,
-    group_frame_bytes: f64,
-    plain_frame_bytes: f64,
     /// Packets that the backlogs of all CPUs dropped during all transfers through the group.
     pub group_backlog_drops: u64,
     /// The same of the plain veth.
     pub plain_backlog_drops: u64,
 }
 
-/// UDP packets.
+/// Average bytes of a frame of bulk transfers at the member, unsegmented.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Packets {
-    /// Received through the group.
-    pub group_packets_per_s: Spread,
-    /// Received through the plain veth.
-    pub plain_packets_per_s: Spread,
-    /// Of both, in each round.
-    pub ratio: Spread,
-    /// The same of programs that only redirect.
-    pub redirect_ratio: Spread,
-    /// As of bulk transfers.
-    pub group_backlog_drops: u64,
-    /// As of bulk transfers.
-    pub plain_backlog_drops: u64,
+pub struct FrameBytes {
+    group: f64,
+    plain: f64,
 }
 
 /// The longest frames from the host.
@@ -132,12 +122,17 @@ struct Path {
 /// The results of all rounds of one path in one direction.
 #[derive(Default)]
 struct Rounds {
-    bits: Vec<f64>,
-    packets: Vec<f64>,
+    bulk: Measured,
+    packets: Measured,
     frames: u64,
     bytes: u64,
-    bulk_drops: u64,
-    packet_drops: u64,
+}
+
+/// Those of one kind of transfers.
+#[derive(Default)]
+struct Measured {
+    per_s: Vec<f64>,
+    drops: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -166,12 +161,18 @@ pub fn measure(rounds: u32, time: Duration) -> Result<Throughput> {
     let [group_bytes, plain_bytes] = [default[0].longest_segment(time)?, default[1].longest_segment(time)?];
     let mut all = trios.iter().map(Trio::ratios);
     let Some(Other { bulk, packets, .. }) = all.next() else { unreachable!("there are kinds of veth pairs") };
+    let bytes = |direction: usize| {
+        let [group, plain, _] = trios[0].results[direction].each_ref().map(Rounds::frame_bytes);
+        FrameBytes { group, plain }
+    };
+    let frame_bytes = Both { outbound: bytes(0), inbound: bytes(1) };
     let target_met = bulk.outbound.ratio.median >= TARGET && bulk.inbound.ratio.median >= TARGET;
     Ok(Throughput {
         rounds,
         transfer_ms: time.as_millis() as u64,
         bulk,
         packets,
+        frame_bytes,
         segments: Segments { group_bytes, plain_bytes },
         target_ratio: TARGET,
         target_met,
@@ -211,8 +212,8 @@ impl Trio {
             for which in order {
                 let before = softnet_drops();
                 let packets = self.paths[which].packets(direction, time)?;
-                results[which].packets.push(packets);
-                results[which].packet_drops += softnet_drops() - before;
+                results[which].packets.per_s.push(packets);
+                results[which].packets.drops += softnet_drops() - before;
             }
         }
         Ok(())
@@ -220,8 +221,10 @@ impl Trio {
 
     fn ratios(&self) -> Other {
         let [outbound, inbound] = &self.results;
-        let bulk = Both { outbound: Bulks::of(outbound), inbound: Bulks::of(inbound) };
-        let packets = Both { outbound: Packets::of(outbound), inbound: Packets::of(inbound) };
+        let bulk = |rounds: &[Rounds; 3]| Transfers::of(rounds.each_ref().map(|path| &path.bulk));
+        let packets = |rounds: &[Rounds; 3]| Transfers::of(rounds.each_ref().map(|path| &path.packets));
+        let bulk = Both { outbound: bulk(outbound), inbound: bulk(inbound) };
+        let packets = Both { outbound: packets(outbound), inbound: packets(inbound) };
         Other { veth: self.veth.name(), bulk, packets }
     }
 }
@@ -303,10 +306,10 @@ impl Path {
         let report = running.stop()?;
         ensure!(report.error.is_none() && report.intact, "a bulk transfer failed: {report}");
         let after = statistics()?;
-        rounds.bits.push(report.bytes as f64 * 8.0 / report.duration.as_secs_f64());
+        rounds.bulk.per_s.push(report.bytes as f64 * 8.0 / report.duration.as_secs_f64());
         rounds.frames += after.0 - before.0;
         rounds.bytes += after.1 - before.1;
-        rounds.bulk_drops += softnet_drops() - drops;
+        rounds.bulk.drops += softnet_drops() - drops;
         Ok(())
     }
 
@@ -336,30 +339,16 @@ fn ratio(group: &[f64], plain: &[f64]) -> Spread {
     Spread::of(&ratios)
 }
 
-impl Bulks {
-    fn of([group, plain, redirect]: &[Rounds; 3]) -> Self {
+impl Transfers {
+    /// Of the three paths.
+    fn of([group, plain, redirect]: [&Measured; 3]) -> Self {
         Self {
-            group_bits_per_s: Spread::of(&group.bits),
-            plain_bits_per_s: Spread::of(&plain.bits),
-            ratio: ratio(&group.bits, &plain.bits),
-            redirect_ratio: ratio(&redirect.bits, &plain.bits),
-            group_frame_bytes: group.frame_bytes(),
-            plain_frame_bytes: plain.frame_bytes(),
-            group_backlog_drops: group.bulk_drops,
-            plain_backlog_drops: plain.bulk_drops,
-        }
-    }
-}
-
-impl Packets {
-    fn of([group, plain, redirect]: &[Rounds; 3]) -> Self {
-        Self {
-            group_packets_per_s: Spread::of(&group.packets),
-            plain_packets_per_s: Spread::of(&plain.packets),
-            ratio: ratio(&group.packets, &plain.packets),
-            redirect_ratio: ratio(&redirect.packets, &plain.packets),
-            group_backlog_drops: group.packet_drops,
-            plain_backlog_drops: plain.packet_drops,
+            group_per_s: Spread::of(&group.per_s),
+            plain_per_s: Spread::of(&plain.per_s),
+            ratio: ratio(&group.per_s, &plain.per_s),
+            redirect_ratio: ratio(&redirect.per_s, &plain.per_s),
+            group_backlog_drops: group.drops,
+            plain_backlog_drops: plain.drops,
         }
     }
 }
@@ -369,35 +358,32 @@ impl fmt::Display for Throughput {
         writeln!(out, "throughput: {} rounds of {} ms per path, medians", self.rounds, self.transfer_ms)?;
         writeln!(
             out,
-            "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>13} {:>11}",
-            "", "group", "plain veth", "ratio", "quartiles", "redirect only", "frame bytes"
+            "  {:<26} {:>10} {:>10} {:>8}   {:<16} {:>13}",
+            "", "group", "plain veth", "ratio", "quartiles", "redirect only"
         )?;
-        for (name, path) in [("outbound", &self.bulk.outbound), ("inbound", &self.bulk.inbound)] {
-            let [group, plain] =
-                [path.group_bits_per_s, path.plain_bits_per_s].map(|bits| bits.map(|bits| bits / 1e9));
-            writeln!(
-                out,
-                "  {:<26} {:>10.2} {:>10.2} {} {:>13.3}   {:.0} / {:.0}",
-                format!("TCP bulk {name}, Gbit/s"),
-                group.median,
-                plain.median,
-                show_ratio(path.ratio),
-                path.redirect_ratio.median,
-                path.group_frame_bytes,
-                path.plain_frame_bytes
-            )?;
+        for (kind, unit, transfers) in
+            [("TCP bulk", ("Gbit/s", 1e9), &self.bulk), ("64 bytes", ("1000/s", 1e3), &self.packets)]
+        {
+            for (direction, transfers) in [("outbound", &transfers.outbound), ("inbound", &transfers.inbound)]
+            {
+                let [group, plain] =
+                    [transfers.group_per_s, transfers.plain_per_s].map(|per_s| per_s.median / unit.1);
+                writeln!(
+                    out,
+                    "  {:<26} {group:>10.2} {plain:>10.2} {} {:>13.3}",
+                    format!("{kind} {direction}, {}", unit.0),
+                    show_ratio(transfers.ratio),
+                    transfers.redirect_ratio.median
+                )?;
+            }
         }
-        for (name, path) in [("outbound", &self.packets.outbound), ("inbound", &self.packets.inbound)] {
-            let [group, plain] = [path.group_packets_per_s, path.plain_packets_per_s]
-                .map(|packets| packets.map(|packets| packets / 1e3));
+        for (direction, bytes) in
+            [("outbound", &self.frame_bytes.outbound), ("inbound", &self.frame_bytes.inbound)]
+        {
             writeln!(
                 out,
-                "  {:<26} {:>10.1} {:>10.1} {} {:>13.3}",
-                format!("64 bytes {name}, 1000/s"),
-                group.median,
-                plain.median,
-                show_ratio(path.ratio),
-                path.redirect_ratio.median
+                "  bytes of a frame {direction} {:.0}, plain veth {:.0}",
+                bytes.group, bytes.plain
             )?;
         }
         writeln!(

@@ -3,7 +3,7 @@
 use super::plot::{Bars, Plot, Scale};
 use super::section::{Part, Section, Target, bold, table};
 use crate::spread::Spread;
-use crate::throughput::{Bulks, Packets, Throughput};
+use crate::throughput::{Throughput, Transfers};
 
 const CLAIM: &str = "TCP bulk transfers, and UDP packets of 64 bytes as fast as one thread sends them, through a group of one NIC and through a plain NIC that has \
      the address itself, in turn. Ratios are those within a round, medians (quartiles). *Redirect only* is a NIC with an interface on top that has the \
@@ -25,28 +25,15 @@ struct Case {
 }
 
 impl Case {
-    fn bulk(veth: &str, direction: &str, bulk: &Bulks, target: Option<f64>) -> Self {
-        let gigabits = |bits: Spread| bits.map(|bits| bits / 1e9);
+    /// `unit`: of a second, as the table shows it.
+    fn new(name: String, transfers: &Transfers, unit: f64, target: Option<f64>) -> Self {
         Self {
-            name: format!("{veth}, TCP {direction}"),
-            group: gigabits(bulk.group_bits_per_s),
-            plain: gigabits(bulk.plain_bits_per_s),
-            ratio: bulk.ratio,
-            redirect_ratio: bulk.redirect_ratio,
-            drops: [bulk.group_backlog_drops, bulk.plain_backlog_drops],
-            target,
-        }
-    }
-
-    fn packets(veth: &str, direction: &str, packets: &Packets, target: Option<f64>) -> Self {
-        let millions = |rate: Spread| rate.map(|rate| rate / 1e6);
-        Self {
-            name: format!("{veth}, 64 bytes {direction}"),
-            group: millions(packets.group_packets_per_s),
-            plain: millions(packets.plain_packets_per_s),
-            ratio: packets.ratio,
-            redirect_ratio: packets.redirect_ratio,
-            drops: [packets.group_backlog_drops, packets.plain_backlog_drops],
+            name,
+            group: transfers.group_per_s.map(|per_s| per_s / unit),
+            plain: transfers.plain_per_s.map(|per_s| per_s / unit),
+            ratio: transfers.ratio,
+            redirect_ratio: transfers.redirect_ratio,
+            drops: [transfers.group_backlog_drops, transfers.plain_backlog_drops],
             target,
         }
     }
@@ -63,12 +50,15 @@ pub fn section(throughput: &Throughput) -> Section {
     let target = |veth: &str, target: f64| (veth == "veth").then_some(target);
     let (mut bulk, mut packets) = (Vec::new(), Vec::new());
     for (veth, of_bulk, of_packets) in all {
-        let ratio = target(veth, throughput.target_ratio);
-        bulk.push(Case::bulk(veth, "outbound", &of_bulk.outbound, ratio));
-        bulk.push(Case::bulk(veth, "inbound", &of_bulk.inbound, ratio));
         let targets = &throughput.target_packets_ratio;
-        packets.push(Case::packets(veth, "outbound", &of_packets.outbound, target(veth, targets.outbound)));
-        packets.push(Case::packets(veth, "inbound", &of_packets.inbound, target(veth, targets.inbound)));
+        for (direction, of_bulk, of_packets, target_packets) in [
+            ("outbound", &of_bulk.outbound, &of_packets.outbound, targets.outbound),
+            ("inbound", &of_bulk.inbound, &of_packets.inbound, targets.inbound),
+        ] {
+            let name = |kind: &str| format!("{veth}, {kind} {direction}");
+            bulk.push(Case::new(name("TCP"), of_bulk, 1e9, target(veth, throughput.target_ratio)));
+            packets.push(Case::new(name("64 bytes"), of_packets, 1e6, target(veth, target_packets)));
+        }
     }
     let cases = bulk.iter().chain(&packets);
     let targets = cases.filter_map(|case| {
