@@ -24,6 +24,9 @@ use ipmp_common::{
 /// BTF type of `struct net_device`, for the cast; 0 where the kernel has no cast.
 #[unsafe(no_mangle)]
 static NET_DEVICE: Global<u32> = Global::new(0);
+/// The same of `struct sk_buff`.
+#[unsafe(no_mangle)]
+static SK_BUFF: Global<u32> = Global::new(0);
 /// Offsets in a `net_device`.
 #[unsafe(no_mangle)]
 static OFF_STATE: Global<u32> = Global::new(0);
@@ -70,12 +73,22 @@ unsafe fn cast(object: u64, kind: u32) -> *const u8 {
 /// `T` must be an integer: any bytes may be returned.
 #[inline(always)]
 unsafe fn field<T: Copy>(net_device: u64, offset: u32) -> Option<T> {
-    if NET_DEVICE.load() != 0 {
+    // SAFETY: the caller's.
+    unsafe { load(net_device, &NET_DEVICE, offset) }
+}
+
+/// Reads a `T` of an object of this type.
+///
+/// # Safety
+/// As of [`field`].
+#[inline(always)]
+unsafe fn load<T: Copy>(object: u64, kind: &Global<u32>, offset: u32) -> Option<T> {
+    if kind.load() != 0 {
         // SAFETY: the verifier checks the offset against the type; a fault reads as zero.
-        Some(unsafe { cast(net_device, NET_DEVICE.load()).add(offset as usize).cast::<T>().read_volatile() })
+        Some(unsafe { cast(object, kind.load()).add(offset as usize).cast::<T>().read_volatile() })
     } else {
         // SAFETY: the caller's.
-        unsafe { read(net_device + u64::from(offset)) }
+        unsafe { read(object + u64::from(offset)) }
     }
 }
 
@@ -112,6 +125,13 @@ pub fn state(device: &Device) -> Option<u64> {
 pub fn is_at_home(device: &Device) -> bool {
     // SAFETY: an integer.
     unsafe { field::<u64>(device.net_device, OFF_ND_NET.load()) == Some(device.netns) }
+}
+
+/// Whether a packet was received by this device.
+#[inline(always)]
+pub fn has_received(device: &Device, skb: *const c_void) -> bool {
+    // SAFETY: an integer; the program's context is the address of the `sk_buff` itself.
+    unsafe { load::<u64>(skb as u64, &SK_BUFF, OFF_SKB_DEV.load()) == Some(device.net_device) }
 }
 
 /// Whether a packet socket for every protocol is bound to this device: its list is not empty, so it does not point to itself. Sockets

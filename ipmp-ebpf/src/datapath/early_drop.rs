@@ -21,8 +21,7 @@ use ipmp_ebpf::{count, device};
 use crate::{
     copies::{self, Decision},
     dhcp,
-    maps::{early_drops, group_mac, members},
-    member,
+    maps::{MEMBER, early_drops, group_mac, members},
 };
 
 /// Why a frame is dropped, or is not: the fields of [`ipmp_common::maps::EarlyDrops`].
@@ -36,11 +35,10 @@ enum Reason {
 /// The program.
 #[inline(always)]
 pub fn run(ctx: &XdpContext) -> u32 {
-    let ifindex = ctx.ingress_ifindex() as u32;
-    let number = member::of_interface(ifindex);
+    let number = MEMBER.load();
     let Some(this) = members.get(number) else { return XDP_PASS };
-    // The map describes another device.
-    if ifindex != this.device.ifindex {
+    // It was moved to another network namespace, or the map describes a later device.
+    if ctx.ingress_ifindex() as u32 != this.device.ifindex {
         return XDP_PASS;
     }
     let frame = &frame(ctx);

@@ -34,7 +34,7 @@ pub fn run(ctx: &TcContext) -> i32 {
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
     let number = member::of_interface(ifindex);
     let Some(this) = members.get(number) else { return TC_ACT_UNSPEC };
-    if ifindex != this.device.ifindex || is_elsewhere(this) {
+    if ifindex != this.device.ifindex || is_elsewhere(ctx, this) {
         return TC_ACT_UNSPEC;
     }
     if !packet::gather_headers(ctx) {
@@ -114,8 +114,10 @@ fn stamp_received(destination: &Ip, this: u32) {
 
 /// Whether the device was moved to another network namespace, where this program must not redirect anything.
 #[inline(always)]
-fn is_elsewhere(this: &Member) -> bool {
-    READ_DEVICES.load() != 0 && !device::is_at_home(&this.device)
+fn is_elsewhere(ctx: &TcContext, this: &Member) -> bool {
+    // In another namespace it can have the index of another member.
+    READ_DEVICES.load() != 0
+        && !(device::is_at_home(&this.device) && device::has_received(&this.device, ctx.skb.skb.cast()))
 }
 
 /// Multicast and broadcast: accepted from one member.

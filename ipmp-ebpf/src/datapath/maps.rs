@@ -45,6 +45,9 @@ pub static READ_DEVICES: Global<u32> = Global::new(0);
 /// 0 only in a benchmark, which so measures what it costs that ingress looks for the first packet after a failure.
 #[unsafe(no_mangle)]
 pub static STAMPS: Global<u32> = Global::new(1);
+/// Number of the member whose early drop this is. Ingress finds it by the interface index.
+#[unsafe(no_mangle)]
+pub static MEMBER: Global<u32> = Global::new(0);
 /// Not 0: the sentinel runs, and a program may start its timer; 0 also where the kernel has no timers for programs.
 #[unsafe(no_mangle)]
 pub static SENTINEL: Global<u32> = Global::new(0);

@@ -45,6 +45,8 @@ pub struct Cast {
     pub function: u32,
     /// Of `struct net_device`.
     pub net_device: u32,
+    /// Of `struct sk_buff`.
+    pub sk_buff: u32,
 }
 
 impl Kernel {
@@ -63,7 +65,8 @@ impl Kernel {
         let btf = Blob::new(bytes)?;
         let device = btf.find(KIND_STRUCT, "net_device")?;
         let net_device = btf.members_of(device)?;
-        let sk_buff = btf.members_of(btf.find(KIND_STRUCT, "sk_buff")?)?;
+        let packet = btf.find(KIND_STRUCT, "sk_buff")?;
+        let sk_buff = btf.members_of(packet)?;
         let net = btf.find(KIND_STRUCT, "net").and_then(|net| btf.members_of(net)).unwrap_or_default();
         let offsets = Offsets {
             state: *net_device.get("state")?,
@@ -80,7 +83,11 @@ impl Kernel {
             net_cookie: net.get("net_cookie").copied().unwrap_or(0),
         };
         let function = btf.find(KIND_FUNC, "bpf_rdonly_cast");
-        let cast = function.map(|function| Cast { function: function as u32, net_device: device as u32 });
+        let cast = function.map(|function| Cast {
+            function: function as u32,
+            net_device: device as u32,
+            sk_buff: packet as u32,
+        });
         Some(Self { offsets, cast })
     }
 

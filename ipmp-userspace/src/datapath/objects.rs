@@ -39,6 +39,7 @@ impl Constants {
         Self {
             words: vec![
                 ("NET_DEVICE", kernel.cast.map_or(0, |cast| cast.net_device)),
+                ("SK_BUFF", kernel.cast.map_or(0, |cast| cast.sk_buff)),
                 ("OFF_STATE", offsets.state),
                 ("OFF_IFINDEX", offsets.ifindex),
                 ("OFF_ND_NET", offsets.nd_net),

@@ -58,6 +58,12 @@ const PROGRAMS: &str = "programs";
 const MARKS: &str = "loaded";
 
 impl Preparation {
+    /// The same for a program of one member.
+    pub(super) fn of_member(mut self, number: u8) -> Self {
+        self.constants = self.constants.word("MEMBER", u32::from(number));
+        self
+    }
+
     /// Identifier of the program with this pin, if it was loaded from the same object, with the same constants and on the same maps: the
     /// verifier, which takes tens of milliseconds or more, would accept it again.
     pub(super) fn loaded_as(&self, pin: &str) -> Option<u32> {
@@ -65,7 +71,7 @@ impl Preparation {
         self.mark(pin, id)?.exists().then_some(id)
     }
 
-    /// The pin of such a program. All members share one, so it is the program's name, or that with the number of any member.
+    /// The pin of such a program: its name, or that with the number of any member, since all share one ingress program.
     fn loaded(&self) -> Option<String> {
         let program = self.program?;
         let pins = fs::read_dir(self.directory.join(PROGRAMS)).ok()?.flatten();

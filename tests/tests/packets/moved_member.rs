@@ -9,7 +9,7 @@ use crate::{
     harness::{DATA4, PEER4, index_of, ip, run, test_run},
 };
 
-/// Moved to another network namespace, with the same index, without a notification of the datapath.
+/// Moved to another network namespace, with the same index, or one that is another member's here, without a notification of the datapath.
 #[test]
 fn to_another_namespace() {
     lab::needs_root!();
@@ -24,18 +24,24 @@ fn to_another_namespace() {
         let (send, receive) = channel();
         let (allow, allowed) = channel::<()>();
         let ingress = bench.take_ingress(0);
+        let of_another = index_of("m1");
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 unshare(CloneFlags::CLONE_NEWNET).unwrap();
                 // SAFETY: no arguments.
                 send.send(unsafe { libc::gettid() }).unwrap();
                 allowed.recv().unwrap();
+                ip(&format!("link add other index {of_another} type veth peer name peer\nlink set other up"));
                 ip("link set m0 up");
-                let mut context = [0; 44];
-                context[40..].copy_from_slice(&index_of("m0").to_ne_bytes());
-                for frame in [&back, &arp] {
+                for (name, frame) in ["m0", "other"].iter().flat_map(|name| [(name, &back), (name, &arp)]) {
+                    let mut context = [0; 44];
+                    context[40..].copy_from_slice(&index_of(name).to_ne_bytes());
                     let (verdict, after) = test_run(&ingress, &context, frame).unwrap();
-                    assert_eq!((verdict as i32, &after), (-1, frame), "left alone in the other namespace");
+                    assert_eq!(
+                        (verdict as i32, &after),
+                        (-1, frame),
+                        "left alone in the other namespace: {name}"
+                    );
                 }
             });
             let thread = receive.recv().unwrap();

@@ -87,7 +87,7 @@ fn start(
     if device.xdp.is_some() && !group.datapath.has_early_drop(number) {
         return Err((level, format!("{} has an XDP program of another program", device.name)));
     }
-    if !group.datapath.is_early_drop_ready() {
+    if !group.datapath.is_early_drop_ready(number) {
         // It is started when its program is loaded.
         return Ok(());
     }

@@ -47,7 +47,7 @@ pub async fn apply(manager: &mut Manager, group: &str, name: &str) -> Result<(),
     let Some(mode) = manager.file.member_mut(group, name).map(|saved| saved.xdp()) else { return Ok(()) };
     let Some((number, device)) = check(manager, group, name, mode).await? else { return Ok(()) };
     if mode == XdpMode::Driver {
-        let program = manager.groups.get(group).map(|running| running.datapath.prepare_early_drop());
+        let program = manager.groups.get(group).map(|running| running.datapath.prepare_early_drop(number));
         loading::load(manager, program.into_iter().collect()).await.map_err(|error| kernel(&error))?;
     }
     let Some(running) = manager.groups.get_mut(group) else { return Ok(()) };

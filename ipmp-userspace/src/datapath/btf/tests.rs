@@ -37,7 +37,7 @@ fn truncated_or_corrupted_btf_is_rejected() {
 #[test]
 fn adapt_replaces_only_the_placeholder_call() {
     let offsets = Offsets::default();
-    let cast = Some(Cast { function: 0x0102_0304, net_device: 7 });
+    let cast = Some(Cast { function: 0x0102_0304, net_device: 7, sk_buff: 8 });
     let [a, b, c, d] = RDONLY_CAST.to_ne_bytes();
     let object =
         [[0x85, 0, 0, 0, a, b, c, d], [0x85, 0, 0, 0, 113, 0, 0, 0], [0xb7, 0, 0, 0, a, b, c, d]].concat();

@@ -24,24 +24,29 @@ use super::{
 
 impl Group {
     /// The early drop of a member, to be loaded before [`Group::start_early_drop`].
-    pub fn prepare_early_drop(&self) -> Preparation {
-        self.early_drop_of(&self.spec)
+    pub fn prepare_early_drop(&self, number: u8) -> Preparation {
+        self.early_drop_of(&self.spec, number)
     }
 
-    fn early_drop_of(&self, spec: &GroupSpec) -> Preparation {
+    fn early_drop_of(&self, spec: &GroupSpec, number: u8) -> Preparation {
         preparation(&self.host.borrow(), spec, &self.directory, self.index, Some(EARLY_DROP))
+            .of_member(number)
     }
 
     /// Whether [`Group::start_early_drop`] loads nothing; else the program is to be loaded before.
-    pub fn is_early_drop_ready(&self) -> bool {
-        let preparation = self.prepare_early_drop();
+    pub fn is_early_drop_ready(&self, number: u8) -> bool {
+        let preparation = self.prepare_early_drop(number);
         preparation.is_pinned() || self.host.borrow().waiting.borrow_mut().is_ready(preparation)
     }
 
     /// The same for all that are attached, in a group as described.
     pub(super) fn are_early_drops_ready(&self, spec: &GroupSpec) -> bool {
-        let preparation = self.early_drop_of(spec);
-        self.early.is_empty() || self.host.borrow().waiting.borrow_mut().is_ready(preparation)
+        let mut are_ready = true;
+        for &number in self.early.keys() {
+            let preparation = self.early_drop_of(spec, number);
+            are_ready &= self.host.borrow().waiting.borrow_mut().is_ready(preparation);
+        }
+        are_ready
     }
 
     /// Whether the member has an early drop, of this daemon or of an earlier one.
@@ -97,7 +102,7 @@ impl Group {
             |reason: String| Error::Attach { program: EARLY_DROP, interface: name.to_owned(), reason };
         self.check_early_drop(name)?;
         let device = self.host.borrow_mut().finder.find(name, ifindex)?;
-        let preparation = self.prepare_early_drop();
+        let preparation = self.prepare_early_drop(number);
         let (mut pinned, mut object);
         let program = if let Some(shared) =
             preparation.pinned(|pin| Xdp::from_pin(pin, aya_obj::programs::XdpAttachType::Interface))
@@ -146,7 +151,7 @@ impl Group {
         pins::remove(&self.early_link(number))?;
         self.inherited_early.remove(&number);
         pins::remove(&self.early_program(number))?;
-        self.prepare_early_drop().unmark(&early_drop_pin(number));
+        self.prepare_early_drop(number).unmark(&early_drop_pin(number));
         self.unmark_device(&early_drop_pin(number))
     }
 
