@@ -1,5 +1,7 @@
 //! `ipmpctl show`, and the reports on which `explain`, `monitor` and `ipmpstat` are based.
 
+use std::{collections::HashMap, net::IpAddr};
+
 use ipmp_common::maps;
 use rtnetlink::packet_route::{address::AddressFlags, link::LinkFlags};
 
@@ -177,12 +179,14 @@ fn data_addresses(
     saved: Option<&SavedGroup>,
 ) -> Vec<AddressReport> {
     let mine = kernel.addresses_of(group.interface.ifindex).iter();
+    // Read once: to find one of them takes as long.
+    let inbound: HashMap<IpAddr, Option<u8>> = group.core.addresses().collect();
     let is_conflicting = |address| schedule.has_conflict(group.interface.ifindex, address);
     let name = |number: Option<u8>| number.and_then(|number| name_of(group, number));
     mine.map(|address| AddressReport {
         up: is_up(interface) && is_ready(address),
         duplicate: address.is_duplicate() || is_conflicting(address.ip),
-        inbound: name(group.core.inbound(address.ip)),
+        inbound: name(inbound.get(&address.ip).copied().flatten()),
         last_inbound: group.core.last_inbound(address.ip).map(str::to_owned),
         preferred: name(group.core.preferred(address.ip)),
         logical: saved.and_then(|saved| saved.inbound.get(&address.ip)?.logical),

@@ -87,7 +87,7 @@ fn part(title: &'static str, name: &str, unit: &str, cases: &[Case]) -> Part {
     });
     let plot = Plot {
         name: name.into(),
-        title: format!("{title}, ratio of a group to a plain NIC (bar median, line quartiles)"),
+        title: format!("{title}, ratio to a plain NIC (bar median, line quartiles)"),
         series: vec!["group", "programs that only redirect"],
         scale: Scale::Linear,
         rows: rows.collect(),
