@@ -68,20 +68,14 @@ fn compact(btf: &[u8], ext: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     }
     ext.get_mut(LINES_LENGTH..)?.get_mut(..4)?.fill(0);
 
-    let header = int(btf, HEADER_LENGTH)?;
-    let types = header + int(btf, TYPES)?;
-    let (strings, strings_length) = (header + int(btf, STRINGS)?, int(btf, STRINGS_LENGTH)?);
-    let mut names = Names { old: btf.get(strings..)?.get(..strings_length)?, new: vec![0] };
+    let (strings, old) = strings(btf)?;
+    let mut names = Names { old, new: vec![0] };
     let mut result = btf.get(..strings)?.to_vec();
-    let mut at = types;
-    while at < types + int(btf, TYPES_LENGTH)? {
-        let info = int(btf, at + 4)?;
-        let (kind, members) = (info >> 24 & 0x1f, info & 0xffff);
+    for Type { at, kind, members } in types(btf)? {
         names.keep(&mut result, at)?;
         for member in 0..if names_members(kind) { members } else { 0 } {
             names.keep(&mut result, at + TYPE_LENGTH + tail(kind, member)?)?;
         }
-        at += TYPE_LENGTH + tail(kind, members)?;
     }
     // The names of the sections that functions are in: each with the number of its functions.
     let functions = int(&ext, HEADER_LENGTH)? + int(&ext, FUNCTIONS)?;
@@ -134,25 +128,45 @@ fn section<'a>(object: &'a [u8], name: &[u8]) -> Option<(usize, &'a [u8])> {
 
 /// BTF with another name for each integer of this name.
 fn renamed(btf: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    let header = int(btf, HEADER_LENGTH)?;
-    let types = header + int(btf, TYPES)?;
-    let (strings, strings_length) = (header + int(btf, STRINGS)?, int(btf, STRINGS_LENGTH)?);
-    let names = btf.get(strings..)?.get(..strings_length)?;
-    let mut result = btf.get(..strings + strings_length)?.to_vec();
-    let mut at = types;
-    while at < types + int(btf, TYPES_LENGTH)? {
-        let info = int(btf, at + 4)?;
-        let kind = info >> 24 & 0x1f;
+    let (strings, names) = strings(btf)?;
+    let mut result = btf.get(..strings + names.len())?.to_vec();
+    for Type { at, kind, .. } in types(btf)? {
         if kind == KIND_INT && string(names, int(btf, at)?)? == from {
-            result[at..][..4].copy_from_slice(&(strings_length as u32).to_le_bytes());
+            result[at..][..4].copy_from_slice(&(names.len() as u32).to_le_bytes());
         }
-        at += TYPE_LENGTH + tail(kind, info & 0xffff)?;
     }
     result.extend(to);
     result.push(0);
-    let length = (strings_length + to.len() + 1) as u32;
+    let length = (names.len() + to.len() + 1) as u32;
     result[STRINGS_LENGTH..][..4].copy_from_slice(&length.to_le_bytes());
     Some(result)
+}
+
+/// A type: where it begins, and how many members it has.
+struct Type {
+    at: usize,
+    kind: usize,
+    members: usize,
+}
+
+/// All types, in their order.
+fn types(btf: &[u8]) -> Option<Vec<Type>> {
+    let start = int(btf, HEADER_LENGTH)? + int(btf, TYPES)?;
+    let end = start + int(btf, TYPES_LENGTH)?;
+    let (mut found, mut at) = (Vec::new(), start);
+    while at < end {
+        let info = int(btf, at + 4)?;
+        let (kind, members) = (info >> 24 & 0x1f, info & 0xffff);
+        found.push(Type { at, kind, members });
+        at += TYPE_LENGTH + tail(kind, members)?;
+    }
+    Some(found)
+}
+
+/// Where the names begin, and all names.
+fn strings(btf: &[u8]) -> Option<(usize, &[u8])> {
+    let start = int(btf, HEADER_LENGTH)? + int(btf, STRINGS)?;
+    Some((start, btf.get(start..)?.get(..int(btf, STRINGS_LENGTH)?)?))
 }
 
 const KIND_INT: usize = 1;
